@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor
 
-from vfl.types import PartyId
+from vfl.seeds import Seeds
+from vfl.types import Hop, PartyId
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +28,32 @@ class Alignment:
     test: int
     only: Tensor
     held: Mapping[str, int] = field(default_factory=dict[PartyId, int])
+
+
+class AlignSide(Protocol):
+    """One party's half of an aligner: handlers named by its hops, and the alignment once they have run."""
+
+    @property
+    def alignment(self) -> Alignment | None:
+        """What this party knows in the end; `None` before the last hop has run."""
+        ...
+
+
+class Aligner(Protocol):
+    """A frozen dataclass of options with one round of hops. It sees row ids, never features or labels.
+
+    Ids are `(n,)` int64 and unique. The advertiser's `pools` give each of its rows 0 (train), 1 (valid) or 2 (test).
+    """
+
+    @property
+    def hops(self) -> tuple[Hop, ...]:
+        """The round that aligns; its last hop at each role leaves the alignment behind."""
+        ...
+
+    def publisher(self, ids: Tensor, seeds: Seeds) -> AlignSide:
+        """Return a publisher's side."""
+        ...
+
+    def advertiser(self, ids: Tensor, pools: Tensor, seeds: Seeds, publishers: tuple[PartyId, ...]) -> AlignSide:
+        """Return the advertiser's side."""
+        ...

@@ -1,0 +1,373 @@
+"""Every key of a configuration with its default: frozen pydantic models that need nothing but the standard library.
+
+A *spec* names a member of a family and holds its options: `{name: max_norm, ...}`, or the bare name where it has none.
+Its options are kept as they are here; `experiments.checks` asks the member itself whether they make sense.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from experiments.problems import nearest, refusal
+
+ADVERTISER = "advertiser"
+PUBLISHER = "publisher"
+RESERVED = ("referee", "coordinator", "shared")
+"""Names that no party may have: the simulation uses them itself."""
+
+
+def refuse(found: Sequence[tuple[str, str]]) -> None:
+    """Raise a validation error with one entry for each `(key below this model, message)`; nothing where there is none."""
+    if found:
+        lines = "; ".join(f"{key}: {message}" if key else message for key, message in found)
+        raise PydanticCustomError("refused", "{lines}", {"lines": lines, "found": [list(pair) for pair in found]})
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, nothing unknown, no silent conversion between types, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_by_name=True)
+
+
+class Spec(Section):
+    """A member of a family by its registered name, and its options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(min_length=1)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The member's own options: everything that is not a key of this configuration itself."""
+        return copy.deepcopy(self.model_extra or {})
+
+    @property
+    def member(self) -> dict[str, Any]:
+        """What `vfl.registry.build` takes: the name beside the member's own options."""
+        return {"name": self.name, **self.options}
+
+    @model_validator(mode="after")
+    def _options_are_plain(self) -> Spec:
+        refuse([found for key, value in (self.model_extra or {}).items() if (found := _not_plain(key, value))])
+        return self
+
+
+def _not_plain(key: str, value: object) -> tuple[str, str] | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return key, refusal(value, "a finite number", "write the number you mean")
+    if isinstance(value, Mapping):
+        children = [(f"{key}.{name}", child) for name, child in value.items()]
+    elif isinstance(value, (list, tuple)):
+        children = [(f"{key}.{index}", child) for index, child in enumerate(value)]
+    elif value is None or isinstance(value, (str, int, float)):
+        return None
+    else:
+        return key, refusal(value, "text, a number, true, false, null, a list or a mapping", "write one of these")
+    return next((found for name, child in children if (found := _not_plain(name, child))), None)
+
+
+def _by_name(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+_SHORT = BeforeValidator(_by_name, json_schema_input_type=str | dict[str, Any])
+Named = Annotated[Spec, _SHORT]
+"""A spec, or the bare name of a member."""
+
+
+class Wire(Section):
+    """How a body is written on the wire, and whether it is sealed between parties."""
+
+    codec: Literal["raw", "f16", "int8"] = "raw"
+    channel: Literal["auto", "on", "off"] = "auto"
+
+
+class DataSpec(Spec):
+    """The data set. `root` is the folder of data files, the environment's `VFL_DATA` where it is null."""
+
+    name: str = Field("adult", min_length=1)
+    root: str | None = None
+
+
+def _by(value: object) -> object:
+    if isinstance(value, Mapping) and list(value) == ["time"] and isinstance(value["time"], str) and value["time"]:
+        return dict(value)
+    if value not in ("random", "official"):
+        refuse([("", refusal(value, "random, official or {time: COLUMN}", "write one of these"))])
+    return value
+
+
+class Holdout(Section):
+    """Which rows are kept for the test and for validation, as shares of all rows.
+
+    `by` is `random`, `official` (the set's own test rows; `test` is then not used) or `{time: COLUMN}` (the latest rows).
+    """
+
+    test: float = Field(0.25, gt=0, lt=1)
+    valid: float = Field(0.1, ge=0, lt=1)
+    by: Annotated[
+        str | dict[str, str],
+        PlainValidator(_by),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"enum": ["random", "official"]},
+                    {
+                        "type": "object",
+                        "properties": {"time": {"type": "string"}},
+                        "required": ["time"],
+                        "additionalProperties": False,
+                    },
+                ]
+            }
+        ),
+    ] = "random"
+
+    @model_validator(mode="after")
+    def _rows_are_left(self) -> Holdout:
+        total = self.test + self.valid
+        refuse([("valid", refusal(total, "test + valid below 1", "lower one of them"))] if total >= 1 else [])
+        return self
+
+
+class Split(Spec):
+    """Who holds which columns: `columns` lists them by party; other ways of cutting take options of their own."""
+
+    name: str = Field("columns", min_length=1)
+
+    @property
+    def columns(self) -> dict[str, list[str]] | None:
+        """The columns by party where they are written out, else nothing."""
+        return self.options if self.name == "columns" else None
+
+    @model_validator(mode="after")
+    def _parties_make_sense(self) -> Split:
+        if self.name == "columns":
+            refuse([*_party_names(self.options), *_party_columns(self.options)])
+        return self
+
+
+def _party_names(parties: Mapping[str, object]) -> list[tuple[str, str]]:
+    found = [
+        (party, refusal(party, "a party name of ASCII letters, digits and _", "rename the party"))
+        for party in parties
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", party) or party in RESERVED
+    ]
+    if ADVERTISER not in parties:
+        advice = nearest(ADVERTISER, list(parties), f"add {ADVERTISER}: [columns]")
+        found.append(("", refusal(list(parties), f"exactly one party named {ADVERTISER!r}", advice)))
+    elif len(parties) == 1:
+        found.append(
+            ("", refusal([ADVERTISER], "the advertiser and at least one publisher", "add publisher: [columns]"))
+        )
+    return found
+
+
+def _party_columns(parties: Mapping[str, object]) -> list[tuple[str, str]]:
+    found = []
+    for party, columns in parties.items():
+        names = columns if isinstance(columns, (list, tuple)) else None
+        if names is None or not all(isinstance(name, str) and name for name in names):
+            found.append((party, refusal(columns, "a list of column names", "write [a, b]")))
+        elif len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            found.append((party, refusal(twice, "each column once", "remove the second one")))
+        elif not names and party != ADVERTISER:
+            found.append((party, refusal([], "at least one column", "add columns or remove the party")))
+    return found
+
+
+def _leftover(value: object) -> object:
+    allowed = "even, publisher, advertiser or {PARTY: share} with shares that sum to 1"
+    if isinstance(value, Mapping):
+        shares = [share for share in value.values() if isinstance(share, (int, float)) and 0 <= share <= 1]
+        if len(shares) == len(value) and math.isclose(sum(shares), 1, abs_tol=1e-6):
+            return {str(party): float(share) for party, share in value.items()}
+    elif value in ("even", PUBLISHER, ADVERTISER):
+        return value
+    refuse([("", refusal(value, allowed, "write one of these"))])
+    return value
+
+
+class AlignSpec(Spec):
+    """How rows are aligned, which share of the training rows all parties hold, and who keeps each of the others."""
+
+    name: str = Field("auto", min_length=1)
+    overlap: float = Field(1.0, ge=0, le=1)
+    leftover: Annotated[
+        str | dict[str, float],
+        PlainValidator(_leftover),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"enum": ["even", PUBLISHER, ADVERTISER]},
+                    {"type": "object", "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1}},
+                ]
+            }
+        ),
+    ] = "even"
+
+
+class PartyModel(Section):
+    """What one party's bottom differs in; null takes the run's own."""
+
+    bottom: Named | None = None
+    embedding_dim: int | None = Field(None, ge=1)
+
+
+class ModelSection(Section):
+    """The networks at either side of the cut; `embedding_dim` is the width of every party's embedding."""
+
+    bottom: Named = Spec(name="mlp")
+    embedding_dim: int = Field(32, ge=1)
+    top: Named = Spec(name="linear")
+    parties: Mapping[str, PartyModel] = Field(default_factory=dict)
+
+
+class Train(Section):
+    """How long and how the networks are fitted; one torch thread a party unless this says more."""
+
+    epochs: int = Field(5, ge=1)
+    batch_size: int = Field(256, ge=1)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    stale: Literal[0] = 0
+    threads_per_party: int = Field(1, ge=1)
+    epoch_guard: Literal["off", "warn"] = "warn"
+    checkpoint_every: int = Field(200, ge=1)
+
+
+class DefenseSpec(Spec):
+    """One defense of the stack. `party` mounts it at one party; null mounts it at every party of its side."""
+
+    party: str | None = None
+
+
+class AttackSpec(Spec):
+    """One attack. `as` names its entry in the results where two share a name."""
+
+    as_: str | None = Field(None, alias="as", pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")
+
+    @property
+    def key(self) -> str:
+        """The name of this entry in the results."""
+        return self.as_ or self.name
+
+
+class HintsSection(Section):
+    """What the threat model grants an adversary beyond its own view."""
+
+    labelled_rows: int = Field(1, ge=0)
+
+
+class Threat(Section):
+    """Which parties look, together, and what they are granted: the only grant there is."""
+
+    adversaries: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = (PUBLISHER,)
+    hints: HintsSection = HintsSection()
+
+
+class Record(Section):
+    """Which steps the transcript holds (0 records nothing), how large it may grow, and how long it is kept."""
+
+    every: int = Field(1, ge=0)
+    max_mb: int = Field(512, ge=1)
+    keep: Literal["run", "marks"] = "run"
+
+
+Reference = Literal["advertiser_alone", "central"]
+NORM, DIRECTION = AttackSpec(name="norm"), AttackSpec.model_validate({"name": "direction", "hints": 1})
+
+
+class Config(Section):
+    """One run: what is asked, and nothing of where it goes or on how many machines it is computed."""
+
+    seed: int = Field(0, ge=0, lt=2**63)
+    backend: Literal["ray", "local"] = "ray"
+    transport: Literal["direct", "relay"] = "direct"
+    wire: Wire = Wire()
+    data: Annotated[DataSpec, _SHORT] = DataSpec()
+    holdout: Holdout = Holdout()
+    split: Annotated[Split, _SHORT] | None = None
+    align: Annotated[AlignSpec, _SHORT] = AlignSpec()
+    model: ModelSection = ModelSection()
+    method: Named = Spec(name="vanilla")
+    train: Train = Train()
+    defense: Annotated[tuple[Annotated[DefenseSpec, _SHORT], ...], Field(strict=False)] = ()
+    attack: Annotated[tuple[Annotated[AttackSpec, _SHORT], ...], Field(strict=False)] = (NORM, DIRECTION)
+    threat: Threat = Threat()
+    record: Record = Record()
+    references: Annotated[tuple[Reference, ...], Field(strict=False)] = ("advertiser_alone", "central")
+
+    @property
+    def aligner(self) -> dict[str, Any]:
+        """The spec of the aligner that `align.name` stands for: `auto` is `ecdh_psi` for csv, `plain` otherwise."""
+        if self.align.name != "auto":
+            return self.align.member
+        return {"name": "ecdh_psi" if self.data.name == "csv" else "plain", **self.align.options}
+
+    @property
+    def sealed(self) -> bool:
+        """Whether envelopes are encrypted between parties: `auto` is on with ray and off with local."""
+        return self.backend == "ray" if self.wire.channel == "auto" else self.wire.channel == "on"
+
+    @field_validator("references")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            refuse([("", refusal(value, "each reference once", "remove the second one"))])
+        return value
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Config:
+        refuse([*_attack_keys(self.attack), *_recording(self), *_unknown_parties(self)])
+        return self
+
+
+def _attack_keys(attacks: Sequence[AttackSpec]) -> list[tuple[str, str]]:
+    keys = [attack.key for attack in attacks]
+    return [
+        (f"attack.{index}", refusal(key, "one entry of each name", f"add `as: {key}_{index}` to this entry"))
+        for index, key in enumerate(keys)
+        if key in keys[:index]
+    ]
+
+
+def _recording(config: Config) -> list[tuple[str, str]]:
+    if config.record.every or not config.attack:
+        return []
+    return [("record.every", refusal(0, "1 or more where there are attacks", "set attack=[] or record every 1"))]
+
+
+def _unknown_parties(config: Config) -> list[tuple[str, str]]:
+    columns = config.split.columns if config.split else None
+    if columns is None:
+        return []
+    roles = [PUBLISHER, ADVERTISER]
+    named = [(f"model.parties.{party}", party, []) for party in config.model.parties]
+    named += [(f"defense.{i}.party", spec.party, roles) for i, spec in enumerate(config.defense) if spec.party]
+    named += [(f"threat.adversaries.{i}", party, roles) for i, party in enumerate(config.threat.adversaries)]
+    if isinstance(config.align.leftover, dict):
+        named += [(f"align.leftover.{party}", party, []) for party in config.align.leftover]
+    known = list(columns)
+    return [
+        (key, refusal(party, f"a party of the split ({', '.join(known)})", nearest(party, known, "name one of these")))
+        for key, party, also in named
+        if party not in known and party not in also
+    ]

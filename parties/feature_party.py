@@ -1,0 +1,118 @@
+"""What publishers and the advertiser share: rows of their own, aligned once, then handed to a method's side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from parties.rows import Rows
+from parties.spec import PartySpec
+from vfl.align import Alignment, AlignSide
+from vfl.data.cut import TEST, Shard
+from vfl.data.encode import EncodeOptions, fit
+from vfl.data.shard import LocalFrame, load_features, load_ids
+from vfl.exchange import Mail, Outgoing
+from vfl.methods import Desk, Parts, Side
+from vfl.sealed import Sealed
+from vfl.seeds import Seeds
+from vfl.store import write_whole
+from vfl.types import Batch, Role, Step
+
+
+class FeatureParty:
+    """The player of a publisher or the advertiser. Labels are loaded only where the shard says it owns them."""
+
+    def __init__(
+        self, spec: PartySpec, make_align: Callable[[Tensor, Seeds], AlignSide], make_side: Callable[[Desk], Side]
+    ) -> None:
+        self._spec, self._shard = spec, cast(Shard, spec.shard)
+        self._align = make_align(torch.from_numpy(load_ids(self._shard)), spec.seeds.scope("align"))
+        self._make_side = make_side
+        self._resumed: Alignment | None = None
+        self._rows: Rows | None = None
+        self._side: Side | None = None
+
+    def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
+        """Return a handler of the aligner before `prepare`, of the method after it."""
+        return getattr(self._align if self._side is None else self._side, name)
+
+    def prepare(self) -> dict[str, float]:
+        """Load and encode this party's rows, build its side, and report how many rows of each kind it holds."""
+        alignment = self.alignment()
+        spec, local = self._spec, load_features(self._shard)
+        options = EncodeOptions(**spec.encoding)
+        encoder = fit(local.frame, self.training_rows(alignment).numpy(), local.numeric, local.categorical, options)
+        folder = spec.path()
+        if folder is not None:
+            write_whole(folder / "encoder.json", encoder.to_json().encode())
+        numeric, categorical = encoder.transform(local.frame)
+        self._rows = Rows(numeric, categorical, alignment, _training_labels(local), spec.shared)
+        schema = encoder.schema
+        self._side = self._make_side(
+            Desk(
+                party=spec.party,
+                role=spec.role,
+                publishers=spec.roster.of(Role.PUBLISHER),
+                classes=spec.classes,
+                schema=schema,
+                widths=spec.model.widths,
+                train=spec.train.options(),
+                seeds=spec.seeds.scope("method"),
+                batch=self._rows.batch,
+                bottom=lambda: spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds),
+                top=lambda width: spec.model.build_top(width, spec.classes, spec.seeds),
+            )
+        )
+        counts = {"train": alignment.train, "valid": alignment.valid, "test": alignment.test}
+        held = {f"held/{who}": float(count) for who, count in alignment.held.items()}
+        return {**{key: float(value) for key, value in counts.items()}, "only": float(len(alignment.only)), **held}
+
+    def alignment(self) -> Alignment:
+        """Return the alignment, from the aligner or from the checkpoint that was resumed."""
+        return self._resumed or cast(Alignment, self._align.alignment)
+
+    def training_rows(self, alignment: Alignment) -> Tensor:
+        """Return the rows of this party's own table that encoders are fitted on: aligned training rows and its own."""
+        return torch.cat([alignment.order[: alignment.train], alignment.only])
+
+    def labels(self, rows: Tensor) -> Tensor:
+        """Return the labels of some handles, for this party's own defenses."""
+        return cast(Rows, self._rows).labels(rows)
+
+    def batch(self, step: Step) -> Batch:
+        """Return this party's rows of a step."""
+        return cast(Rows, self._rows).batch(step)
+
+    def parts(self) -> Parts:
+        """Return the method side's modules and optimizers."""
+        return cast(Side, self._side).parts
+
+    def loose(self) -> dict[str, Tensor]:
+        """Return the alignment as tensors; who holds what is kept as names and counts."""
+        alignment = self.alignment()
+        counts = torch.tensor([alignment.train, alignment.valid, alignment.test])
+        held = {f"held.{who}": torch.tensor(count) for who, count in alignment.held.items()}
+        return {"order": alignment.order.clone(), "only": alignment.only.clone(), "counts": counts, **held}
+
+    def resume(self, loose: Mapping[str, Tensor]) -> None:
+        """Take the alignment back instead of aligning again."""
+        train, valid, test = (int(count) for count in loose["counts"])
+        held = {key.removeprefix("held."): int(value) for key, value in loose.items() if key.startswith("held.")}
+        self._resumed = Alignment(loose["order"], train, valid, test, loose["only"], held)
+
+    def close(self) -> None:
+        """Leave nothing behind beyond the transcript and the last checkpoint."""
+
+
+def _training_labels(local: LocalFrame) -> Sealed[Tensor] | None:
+    """Return the labels with those of test rows struck out (-1): the referee alone knows them."""
+    if local.labels is None:
+        return None
+    labels = torch.tensor(local.labels.open(), dtype=torch.int64)
+    labels[torch.from_numpy(local.pools == TEST)] = -1
+    return Sealed(labels)
+
+

@@ -1,0 +1,178 @@
+"""Run work in clean processes: attacks that hold only their view, and the referee that alone opens truth.
+
+One warm server a run (or a sweep's worker) has torch imported and nothing else of the run; each job is a fork of it,
+so no job sees another's memory and none pays for the import. An attack's fork is confined before its code is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+from vfl import errors
+from vfl.errors import PartyError, PeekError, UserError, VflError
+
+PACKAGE = Path(__file__).parent.parent / "vfl"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Folders that a confined job may read and write, and the out-of-tree module its code comes from, if any."""
+
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    module: str = ""
+
+
+class Isolation:
+    """A warm server of forked jobs. Use as a context manager; one job at a time."""
+
+    def __init__(self) -> None:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("VFL_")}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "parties.isolate"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
+        )
+
+    def __enter__(self) -> Isolation:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def call(self, function: str, arguments: Mapping[str, Any], bounds: Bounds | None = None) -> Any:  # noqa: ANN401 - JSON
+        """Run `module:function` with keyword `arguments` in a fresh process and return its JSON-able result.
+
+        Errors of ours raised there are raised here; anything else becomes a `PartyError` with its last line. With
+        `bounds` the process is confined first, and a peek raises `PeekError` even if the job swallowed it.
+        """
+        request = pickle.dumps((function, dict(arguments), bounds))
+        stdin, stdout = cast(IO[bytes], self._server.stdin), cast(IO[bytes], self._server.stdout)
+        try:
+            stdin.write(struct.pack("<Q", len(request)) + request)
+            stdin.flush()
+            answer = stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        if not answer:
+            raise PartyError("the process that runs attacks and the referee died; run the command again")
+        return _result(json.loads(answer))
+
+    def close(self) -> None:
+        """Stop the server."""
+        cast(IO[bytes], self._server.stdin).close()
+        cast(IO[bytes], self._server.stdout).close()
+        self._server.wait(timeout=10)
+
+
+def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer requests until the other end closes."""
+    while header := requests.read(8):
+        request = requests.read(struct.unpack("<Q", header)[0])
+        answers.write(_fork(request) + b"\n")
+        answers.flush()
+
+
+def _fork(request: bytes) -> bytes:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(reader)
+        _answer(writer, _run(request))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        answer = stream.read()
+    os.waitpid(child, 0)
+    return answer or json.dumps({"error": "PartyError", "message": "a job died without an answer"}).encode()
+
+
+def _answer(writer: int, answer: bytes) -> None:
+    with os.fdopen(writer, "wb") as stream:
+        stream.write(answer)
+
+
+def _run(request: bytes) -> bytes:
+    try:
+        function, arguments, bounds = cast("tuple[str, dict[str, Any], Bounds | None]", pickle.loads(request))
+        result = _confined(function, arguments, bounds) if bounds else _resolve(function)(**arguments)
+        return json.dumps({"result": result}).encode()
+    except VflError as error:
+        facts = {"key": error.key, "where": error.where} if isinstance(error, UserError) else {}
+        message = error.message if isinstance(error, UserError) else str(error)
+        return json.dumps({"error": type(error).__name__, "message": message, **facts}).encode()
+    except Exception:
+        sys.stderr.write(traceback.format_exc())
+        last = traceback.format_exc().strip().splitlines()[-1]
+        return json.dumps({"error": "PartyError", "message": last}).encode()
+
+
+def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> object:
+    from parties.confine import confine
+
+    work = _resolve(function)
+    os.environ.clear()
+    os.chdir(bounds.write[0])
+    watch = confine([Path(path) for path in bounds.read], [Path(path) for path in bounds.write], code_places(bounds.module))
+    try:
+        result = work(**arguments)
+    except Exception:
+        if watch.peeks:
+            raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else") from None
+        raise
+    if watch.peeks:
+        raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else")
+    return result
+
+
+def code_places(module: str) -> list[Path]:
+    """Return what a confined job may import from: our own core and attack families, and an out-of-tree module's file."""
+    ours = [*PACKAGE.glob("*.py"), *(PACKAGE / family for family in ("attacks", "metrics", "models", "privacy", "defenses"))]
+    spec = importlib.util.find_spec(module) if module else None
+    return ours if spec is None or spec.origin is None else [*ours, Path(spec.origin)]
+
+
+def _resolve(function: str) -> Callable[..., object]:
+    module, _, name = function.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _result(answer: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever JSON the job returned
+    if "error" not in answer:
+        return answer["result"]
+    kind: type[VflError] = getattr(errors, answer["error"], PartyError)
+    if issubclass(kind, UserError):
+        raise kind(answer["message"], key=answer["key"], where=answer["where"])
+    raise kind(answer["message"])
+
+
+def folders(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return paths as absolute text, for `Bounds`."""
+    return tuple(str(path.resolve()) for path in paths)
+
+
+if __name__ == "__main__":
+    import torch
+
+    import vfl.attacks
+    import vfl.registry
+    import vfl.store
+
+    torch.set_num_threads(1)
+    protocol = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, protocol)

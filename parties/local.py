@@ -1,0 +1,65 @@
+"""LocalGrid: all parties in this process, messages handed over as they are."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+
+from flwr.app import Context, Message
+
+from parties.advertiser import advertiser
+from parties.party import Party
+from parties.publisher import publisher
+from parties.referee import referee
+from parties.spec import PartySpec
+from vfl.compat_flwr import identify, new_context
+from vfl.errors import PartyError, VflError
+from vfl.grid import PartyGrid, Report, Roster, walk
+from vfl.types import Hop, PartyId, Role, Step
+
+MAKERS = {Role.PUBLISHER: publisher, Role.ADVERTISER: advertiser, Role.REFEREE: referee}
+
+
+class LocalCarrier:
+    """Calls each party's `ClientApp` in turn. Messages are real Flower messages; tensors were severed when encoded."""
+
+    def __init__(self, roster: Roster, parties: Mapping[PartyId, Party]) -> None:
+        self._roster = roster
+        self._parties = {roster.node(name): party for name, party in parties.items()}
+        self._contexts: dict[int, Context] = {node: new_context(node) for node in self._parties}
+
+    def carry(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Deliver messages one after another."""
+        return [self._call(message) for message in messages]
+
+    def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
+        """Play one round hop by hop."""
+        return walk(self._roster, hops, step, self.carry)
+
+    def close(self) -> None:
+        """Let the parties go."""
+        self._parties = {}
+
+    def _call(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        party = self._parties[node]
+        try:
+            return party.app(message, self._contexts[node])
+        except VflError:
+            raise
+        except Exception as error:
+            cause = traceback.format_exception_only(error)[-1].strip()
+            raise PartyError(f"{party.spec.party} failed in {message.metadata.message_type}: {cause}") from error
+
+
+def make_party(spec: PartySpec) -> Party:
+    """Return the party a spec describes, loading its shard in this process."""
+    return MAKERS[spec.role](spec)
+
+
+def local_grid(specs: Sequence[PartySpec], transport: str) -> PartyGrid:
+    """Return a grid whose parties all live in this process; the default for tests and for each trial of a sweep."""
+    identify()
+    roster = specs[0].roster
+    carrier = LocalCarrier(roster, {spec.party: make_party(spec) for spec in specs})
+    return PartyGrid(roster, carrier, "relay" if transport == "relay" else "direct")

@@ -1,0 +1,204 @@
+"""What all parties have in common: a Flower `ClientApp` whose messages are the hops of a run, and a few control calls.
+
+A party's own knowledge (its rows, networks, labels, streams) is in the `Player` that its role makes; this module moves
+messages between it and the wire.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import Tensor
+
+from parties.outbox import Inbox, Mounted, Outbox, Sender
+from parties.spec import PartySpec
+from vfl import checkpoint
+from vfl.align import Aligner
+from vfl.channel import Channel
+from vfl.errors import WireError
+from vfl.exchange import Mail, Outgoing
+from vfl.methods import Method, Parts
+from vfl.registry import build
+from vfl.store import TranscriptWriter
+from vfl.types import Envelope, Hop, Kind, Pool, Step
+from vfl.wire import CONTROL_KEY, REPORT_KEY, STEP_KEY, mail, merge, read_step, step_record
+
+
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "finish_run")
+CONTROL_STEP = Step(index=0, phase="control", pool=Pool.TRAIN)
+_EMPTY = torch.empty(0, dtype=torch.int64)
+
+
+class Player(Protocol):
+    """What a role adds: the handlers of its hops, its counts, and the state that a checkpoint must hold."""
+
+    def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
+        """Return the handler that a hop of this role names."""
+        ...
+
+    def prepare(self) -> dict[str, float]:
+        """Load rows and build networks once the rows are aligned, and report counts."""
+        ...
+
+    def parts(self) -> Parts:
+        """Return the modules and optimizers of this party."""
+        ...
+
+    def loose(self) -> dict[str, Tensor]:
+        """Return tensors beside the parts that a checkpoint must hold."""
+        ...
+
+    def resume(self, loose: Mapping[str, Tensor]) -> None:
+        """Take back what `loose` gave, before `prepare` is called."""
+        ...
+
+    def close(self) -> None:
+        """Write what this role leaves behind for after the run."""
+        ...
+
+
+@dataclass(slots=True)
+class Party:
+    """One party of a run. `app` is its Flower `ClientApp`; `handle` is what that app does with every message."""
+
+    spec: PartySpec
+    player: Player
+    outbox: Outbox
+    inbox: Inbox
+    channel: Channel | None
+    hops: Mapping[str, Hop]
+    app: ClientApp = field(default_factory=ClientApp)
+
+    def handle(self, name: str, message: Message, context: Context) -> Message:
+        """Run the hop called `name` on a message's envelopes and return the reply with what it sends."""
+        hop, step = self.hops[name], read_step(message.content)
+        received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
+        outgoing = self.player.handler(hop.handler)(step, {envelope.src: envelope for envelope in received})
+        content = merge(step_record(step), self._send(hop, step, outgoing))
+        if outgoing.report:
+            content[REPORT_KEY] = MetricRecord(dict(outgoing.report))
+        return Message(content, reply_to=message)
+
+    def control(self, name: str, message: Message, context: Context) -> Message:
+        """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
+        given = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
+        content = RecordDict({STEP_KEY: step_record(CONTROL_STEP)})
+        answer = getattr(self, f"_{name}")(given)
+        if isinstance(answer, ConfigRecord):
+            content[CONTROL_KEY] = answer
+        else:
+            content[REPORT_KEY] = MetricRecord(answer)
+        return Message(content, reply_to=message)
+
+    def _send(self, hop: Hop, step: Step, outgoing: Outgoing) -> list[tuple[str, object]]:
+        if outgoing.bodies and hop.gives is None:
+            raise WireError(f"handler {hop.handler!r} sends bodies, but its hop {hop.name!r} gives nothing")
+        rows = _EMPTY if outgoing.rows is None else outgoing.rows
+        return [
+            self.outbox.send(Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows, body))
+            for party, body in outgoing.bodies.items()
+        ]
+
+    def _hello(self, given: ConfigRecord) -> ConfigRecord:
+        return ConfigRecord({"public": self.channel.public()} if self.channel else {})
+
+    def _meet(self, given: ConfigRecord) -> ConfigRecord:
+        if self.channel:
+            self.channel.meet({party: cast(bytes, public) for party, public in given.items()})
+        return ConfigRecord()
+
+    def _prepare(self, given: ConfigRecord) -> dict[str, float]:
+        return self.player.prepare()
+
+    def _checkpoint(self, given: ConfigRecord) -> dict[str, float]:
+        step = int(cast(int, given["step"]))
+        self._save(f"step-{step:09d}", step)
+        self._forget(keep=2)
+        return {}
+
+    def _restore(self, given: ConfigRecord) -> dict[str, float]:
+        step = int(cast(int, given["step"]))
+        path = cast(Path, self.spec.path("checkpoints", f"step-{step:09d}.safetensors"))
+        tensors, facts = checkpoint.load(path)
+        self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
+        report = self.player.prepare()
+        checkpoint.restore(self.player.parts(), tensors)
+        self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
+        self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
+        for key, value in tensors.items():
+            if key.startswith("defense."):
+                _, place, party, name = key.split(".", 3)
+                self.outbox.mounted[int(place)].states.setdefault(party, {})[name] = value
+        if self.outbox.recorder:
+            self.outbox.recorder.cut_back(step)
+        return report
+
+    def _finish_run(self, given: ConfigRecord) -> ConfigRecord:
+        if self.outbox.recorder:
+            self.outbox.recorder.flush()
+        self._save("final", -1)
+        self.player.close()
+        peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.items()}
+        counts = {f"bytes/{kind.value}": count for kind, count in self.outbox.sent_bytes.items()}
+        return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts})
+
+    def _save(self, name: str, step: int) -> None:
+        path = self.spec.path("checkpoints", f"{name}.safetensors")
+        if path is None:
+            return
+        if self.outbox.recorder:
+            self.outbox.recorder.flush()
+        tensors = checkpoint.flatten(self.player.parts())
+        tensors.update({f"loose.{key}": value for key, value in self.player.loose().items()})
+        for place, mounted in enumerate(self.outbox.mounted):
+            for party, state in mounted.states.items():
+                tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
+        chains = {party: link.hex() for party, link in self.outbox.chains.items()}
+        checkpoint.save(path, tensors, {"step": step, "chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)})
+
+    def _forget(self, keep: int) -> None:
+        folder = cast(Path, self.spec.path("checkpoints"))
+        for path in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+            path.unlink()
+
+
+def join(spec: PartySpec, player: Player, labels: Callable[[Tensor], Tensor] | None = None) -> Party:
+    """Return a party: its role's player behind an inbox and an outbox, and its Flower `ClientApp`."""
+    torch.set_num_threads(spec.train.threads)
+    transcript = spec.path("transcript")
+    recorder = TranscriptWriter(transcript, spec.record_every) if transcript and spec.record_every else None
+    channel = Channel(spec.party) if spec.channel else None
+    mounted = [Mounted(build("defense", defense)) for defense in spec.defenses]
+    sender = Sender(spec.party, spec.classes, spec.seeds, labels)
+    hops = {hop.name: hop for hop in run_hops(spec) if hop.role == spec.role}
+    outbox = Outbox(sender, spec.codec, mounted, recorder, channel)
+    party = Party(spec, player, outbox, Inbox(spec.party, recorder, channel), channel, hops)
+    _register(party)
+    return party
+
+
+def run_hops(spec: PartySpec) -> list[Hop]:
+    """Return every hop of a run: alignment, training phases, evaluation."""
+    aligner: Aligner = build("align", spec.align)
+    method: Method = build("method", spec.method)
+    training = [hop for phase in method.phases(spec.train.options()) for hop in phase.hops]
+    return [*aligner.hops, *training, *method.evaluate]
+
+
+def _register(party: Party) -> None:
+    def serve(name: str, handle: Callable[[str, Message, Context], Message]) -> Callable[[Message, Context], Message]:
+        return lambda message, context: handle(name, message, context)
+
+    for name in party.hops:
+        for kind in (party.app.train, party.app.evaluate, party.app.query):
+            kind(name)(serve(name, party.handle))
+    for name in CONTROLS:
+        party.app.query(name)(serve(name, party.control))

@@ -1,0 +1,255 @@
+"""RayGrid: one long-lived Ray actor a party, each loading its own shard; tensors go from actor to actor.
+
+A training round is compiled once into a Ray graph (`experimental_compile`) and executed per step: publishers' forward
+beside the advertiser's own bottom, then the top, then both backwards side by side. Where a graph cannot be compiled,
+and for rounds that run seldom (alignment, evaluation), plain actor calls pass object references instead. Either way the
+driver sees step headers and reports, never a tensor.
+
+Ray's own pickling carries the messages here: a simulation on machines one person owns, no trust boundary.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from flwr.app import Message, RecordDict
+from ray.dag import InputNode, MultiOutputNode
+from ray.exceptions import RayActorError, RayChannelError, RayError, RayTaskError
+
+from parties.local import make_party
+from parties.spec import PartySpec
+from vfl.compat_flwr import identify, new_context
+from vfl.errors import PartyError, UserError, VflError
+from vfl.grid import PartyGrid, Report, Roster, category, read_report
+from vfl.types import Hop, PartyId, Role, Step
+from vfl.wire import STEP_KEY, mail, merge, read_step, step_record
+
+BUFFER_SLACK_BYTES = 64 * 1024
+BUFFER_VARIABLE = "RAY_CGRAPH_buffer_size_bytes"
+SYSTEM_CONFIG = {"worker_niceness": 0, "max_direct_call_object_size": 2 * 2**20}
+STEP_TIMEOUT_S = 600
+
+_log = logging.getLogger(__name__)
+
+
+class PartyActor:
+    """The shell around one party in its own process: Flower messages in, Flower messages out."""
+
+    def __init__(self, spec: PartySpec) -> None:
+        identify()
+        self._party = make_party(spec)
+        self._node = spec.roster.node(spec.party)
+        self._context = new_context(self._node)
+
+    def carry(self, message: Message) -> Message:
+        """Answer one message from the coordinator."""
+        return self._party.app(message, self._context)
+
+    def hop(self, name: str, splits: tuple[PartyId, ...], header: RecordDict, *given: Message | None) -> object:
+        """Run one hop on what earlier hops gave, and return what it sends, one message for each taker in `splits`.
+
+        With no takers it returns the reply without envelopes: a report, and a token for what runs after it.
+        """
+        records = [entry for message in given if message is not None for entry in self._mine(message)]
+        step = read_step(header)
+        message = Message(merge(header.config_records[STEP_KEY], records), self._node, f"{category(step)}.{name}")
+        reply = self._party.app(message, self._context)
+        if not splits:
+            return reply
+        parts = [_addressed(reply, party) for party in splits]
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    def _mine(self, message: Message) -> list[tuple[str, Any]]:
+        return list(mail(message.content, self._party.spec.party).items())
+
+
+def _addressed(reply: Message, party: PartyId) -> Message:
+    records = mail(reply.content, party)
+    return Message(RecordDict(cast(Any, records)), reply.metadata.dst_node_id, reply.metadata.message_type)
+
+
+@dataclass(slots=True)
+class RayCarrier:
+    """Reaches the actors. At most one compiled graph is alive at a time, the one of the training round at hand."""
+
+    roster: Roster
+    actors: dict[PartyId, Any]
+    use_graph: bool = True
+    path: str = "calls"
+    _graph: Any = None
+    _graph_hops: tuple[Hop, ...] = ()
+    _owns_ray: bool = field(default=False)
+
+    def carry(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Deliver messages, all actors at work side by side."""
+        nodes = {self.roster.node(party): party for party in self.roster.ids()}
+        targets = [nodes[message.metadata.dst_node_id] for message in messages]
+        calls = [self.actors[party].carry.remote(message) for party, message in zip(targets, messages, strict=True)]
+        return [_get(call, party) for call, party in zip(calls, targets, strict=True)]
+
+    def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
+        """Play one round: over the compiled graph when it trains, by plain calls otherwise."""
+        if self.use_graph and category(step) == "train":
+            return self._play_graph(hops, step)
+        return self._play_calls(hops, step)
+
+    def close(self) -> None:
+        """Tear the graph down, kill the actors, and stop the Ray that this grid started."""
+        self._teardown()
+        for actor in self.actors.values():
+            ray.kill(actor)
+        self.actors = {}
+        if self._owns_ray:
+            ray.shutdown()
+
+    def _play_graph(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
+        if self._graph_hops != hops:
+            self._teardown()
+            try:
+                self._graph = _compile(self.roster, self.actors, hops)
+                self.path = "graph"
+            except (RayError, ValueError, TypeError, RuntimeError) as error:
+                _log.warning("no compiled graph (%s); using plain calls, which are slower", error)
+                self.use_graph = False
+                return self._play_calls(hops, step)
+            self._graph_hops = hops
+        try:
+            replies = self._graph.execute(RecordDict({STEP_KEY: step_record(step)})).get(timeout=STEP_TIMEOUT_S)
+        except (RayError, VflError) as error:
+            raise _explain(error, "a party") from error
+        return _reports(self.roster, _leaves(self.roster, hops), replies)
+
+    def _play_calls(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
+        header = RecordDict({STEP_KEY: step_record(step)})
+        given: dict[tuple[str, PartyId], Any] = {}
+        for hop in hops:
+            splits = _splits(self.roster, hops, hop)
+            for party in self.roster.of(hop.role):
+                call = self.actors[party].hop.options(num_returns=max(1, len(splits)))
+                given[hop.name, party] = call.remote(hop.name, splits, header, *_inputs(self.roster, hops, hop, party, given))
+        leaves = _leaves(self.roster, hops)
+        return _reports(self.roster, leaves, [_get(given[leaf], leaf[1]) for leaf in leaves])
+
+    def _teardown(self) -> None:
+        if self._graph is not None:
+            self._graph.teardown()
+        self._graph, self._graph_hops = None, ()
+
+
+def ray_grid(specs: Sequence[PartySpec], transport: str, largest_body_bytes: int, address: str | None = None) -> PartyGrid:
+    """Return a grid of one actor a party. Starts Ray unless it runs already; `address` joins a cluster.
+
+    `largest_body_bytes` is the largest body of the run: graph buffers are fixed when it is compiled, and a message
+    that outgrows its buffer makes Ray hang on teardown.
+    """
+    owns = start_ray(2 * largest_body_bytes + BUFFER_SLACK_BYTES, address)
+    roster = specs[0].roster
+    maker = ray.remote(PartyActor)
+    variables = {BUFFER_VARIABLE: os.environ[BUFFER_VARIABLE], "OMP_NUM_THREADS": str(specs[0].train.threads)}
+    actors: dict[PartyId, Any] = {}
+    for spec in specs:
+        place = {spec.role.value: 0.001} if address and _offers(spec.role) else None
+        actors[spec.party] = maker.options(num_cpus=0, resources=place, runtime_env={"env_vars": variables}).remote(spec)
+    carrier = RayCarrier(roster, actors, _owns_ray=owns)
+    return PartyGrid(roster, carrier, "relay" if transport == "relay" else "direct")
+
+
+def start_ray(buffer_bytes: int, address: str | None) -> bool:
+    """Start or join Ray with graph buffers of `buffer_bytes`; returns whether this call started it."""
+    os.environ[BUFFER_VARIABLE] = str(buffer_bytes)
+    from ray.dag.context import DAGContext
+
+    DAGContext.get_current().buffer_size_bytes = buffer_bytes
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        ray.init(address=address, **options)
+        return True
+    local: dict[str, Any] = {**options, "address": "local", "num_cpus": 2, "object_store_memory": 256 * 2**20}
+    try:
+        ray.init(_system_config=SYSTEM_CONFIG, **local)
+    except (TypeError, ValueError, KeyError):
+        ray.init(**local)
+    return True
+
+
+def _offers(role: Role) -> bool:
+    return role.value in ray.cluster_resources()
+
+
+def _splits(roster: Roster, hops: tuple[Hop, ...], hop: Hop) -> tuple[PartyId, ...]:
+    return roster.takers(hops, hop) if hop.gives is not None else ()
+
+
+def _inputs(
+    roster: Roster, hops: tuple[Hop, ...], hop: Hop, party: PartyId, given: dict[tuple[str, PartyId], Any]
+) -> list[Any]:
+    found: list[Any] = []
+    for name in hop.takes:
+        source = next(other for other in hops if other.name == name)
+        splits = _splits(roster, hops, source)
+        senders = roster.of(source.role) if source.gives is not None else (party,)
+        for sender in senders:
+            parts = given[name, sender]
+            found.append(parts[splits.index(party)] if len(splits) > 1 else parts)
+    return found
+
+
+def _leaves(roster: Roster, hops: tuple[Hop, ...]) -> list[tuple[str, PartyId]]:
+    taken = {name for hop in hops for name in hop.takes}
+    return [(hop.name, party) for hop in hops if hop.name not in taken for party in roster.of(hop.role)]
+
+
+def _compile(roster: Roster, actors: dict[PartyId, Any], hops: tuple[Hop, ...]) -> Any:  # noqa: ANN401 - Ray's own type is not public
+    given: dict[tuple[str, PartyId], Any] = {}
+    with InputNode() as header:
+        for hop in hops:
+            splits = _splits(roster, hops, hop)
+            for party in roster.of(hop.role):
+                inputs = _inputs(roster, hops, hop, party, given)
+                method = actors[party].hop
+                bound = method.options(num_returns=len(splits)) if len(splits) > 1 else method
+                given[hop.name, party] = bound.bind(hop.name, splits, header, *inputs)
+        graph = MultiOutputNode([given[leaf] for leaf in _leaves(roster, hops)])
+    return graph.experimental_compile()
+
+
+def _reports(roster: Roster, leaves: list[tuple[str, PartyId]], replies: Sequence[Message]) -> dict[PartyId, Report]:
+    reports: dict[PartyId, Report] = {party: {} for party in roster.ids()}
+    for (_, party), reply in zip(leaves, replies, strict=True):
+        reports[party].update(read_report(party, reply))
+    return reports
+
+
+def _get(call: Any, party: PartyId) -> Message:  # noqa: ANN401 - a Ray object reference
+    try:
+        return cast(Message, ray.get(call, timeout=STEP_TIMEOUT_S))
+    except RayError as error:
+        raise _explain(error, party) from error
+
+
+def _explain(error: Exception, party: PartyId) -> VflError:
+    """Return an error of ours for one of Ray's: the party's own where it raised one, else that it failed or died."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, UserError | VflError):
+        return cause
+    if isinstance(error, RayActorError | RayChannelError):
+        return PartyError(f"{party} died or stayed away: {_first_line(error)}")
+    return PartyError(f"{party} failed: {type(cause).__name__}: {_first_line(cause)}")
+
+
+def _first_line(error: BaseException | None) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return text.splitlines()[-1] if text else type(error).__name__
+
+

@@ -1,0 +1,69 @@
+"""Modules, optimizers and loose tensors <-> one safetensors file: no pickle, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vfl.errors import DataError
+from vfl.store import write_whole
+
+
+def flatten(parts: Mapping[str, nn.Module | Optimizer]) -> dict[str, Tensor]:
+    """Return every tensor of the parts' state under a dotted name."""
+    found: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            found.update({f"{name}.{key}": value for key, value in part.state_dict().items()})
+        else:
+            found.update({f"{name}.{key}": value for key, value in _optimizer_tensors(part).items()})
+    return {key: value.detach().clone().contiguous() for key, value in found.items()}
+
+
+def restore(parts: Mapping[str, nn.Module | Optimizer], tensors: Mapping[str, Tensor]) -> None:
+    """Put tensors that `flatten` gave back into parts of the same shape."""
+    for name, part in parts.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        if isinstance(part, nn.Module):
+            part.load_state_dict(own)
+        else:
+            part.load_state_dict({"state": _optimizer_state(own), "param_groups": part.state_dict()["param_groups"]})
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
+    """Write tensors and JSON-able facts to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, safetensors.torch.save(dict(tensors), metadata={"facts": json.dumps(dict(facts))}))
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and facts of a file that `save` wrote; raises `DataError` if it is not whole."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
+            facts = json.loads((stream.metadata() or {})["facts"])
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        message = f"got an unreadable checkpoint ({error}); delete it to fall back to an earlier one"
+        raise DataError(message, where=str(path)) from None
+    return tensors, facts
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
+
+
+def _optimizer_state(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    return state

@@ -1,0 +1,189 @@
+"""The coordinator: a Flower `ServerApp` that orders phases, hands out step headers, evaluates, checkpoints and stops.
+
+It holds no tensor. What it learns: row counts, the training loss, bytes and times.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, cast
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from vfl.errors import DataError
+from vfl.grid import PartyGrid, Report, read_report
+from vfl.types import Hop, PartyId, Phase, Pool, Role, Step
+from vfl.wire import CONTROL_KEY, STEP_KEY, step_record
+
+
+EVALUATION_BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never)."""
+
+    align: tuple[Hop, ...]
+    phases: tuple[Phase, ...]
+    evaluate: tuple[Hop, ...]
+    checkpoint_every: int = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run has come; with a checkpoint, all that is needed to go on from it."""
+
+    step: int = 0
+    done: int = 0
+    losses: list[float] = field(default_factory=list[float])
+    valid: dict[int, float] = field(default_factory=dict[int, float])
+    wall_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Fit:
+    """What a run of the coordinator leaves: counts by pool, losses, times, and what each party's wire chains are."""
+
+    progress: Progress = field(default_factory=Progress)
+    reports: dict[PartyId, Report] = field(default_factory=dict[PartyId, Report])
+    closing: dict[PartyId, dict[str, object]] = field(default_factory=dict[PartyId, dict[str, object]])
+
+    def rows(self, pool: Pool) -> int:
+        """Return the number of aligned rows of a pool."""
+        return int(self.reports["advertiser"][pool.value])
+
+
+class Watcher(Protocol):
+    """Who wants to know how the run goes; it never changes it."""
+
+    def phase(self, name: str, steps: int) -> None:
+        """Hear that a phase of so many rounds begins."""
+        ...
+
+    def advance(self, name: str, done: int, loss: float | None) -> None:
+        """Hear that so many rounds of it are done."""
+        ...
+
+    def checkpointed(self, progress: Progress) -> None:
+        """Hear that every party has written its checkpoint of `progress.step`."""
+        ...
+
+
+def server_app(plan: Plan, fit: Fit, watcher: Watcher, resume: bool = False) -> ServerApp:
+    """Return the Flower `ServerApp` of a run; its results go into `fit`, from which it resumes if asked to."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:  # pyright: ignore[reportUnusedFunction] - Flower registers it
+        Coordinator(cast(PartyGrid, grid), plan, fit, watcher).run(resume)
+
+    return app
+
+
+@dataclass(slots=True)
+class Coordinator:
+    """One run over one grid."""
+
+    grid: PartyGrid
+    plan: Plan
+    fit: Fit
+    watcher: Watcher
+
+    def run(self, resume: bool) -> None:
+        """Align, train, evaluate, and collect what the parties leave behind."""
+        self._greet()
+        if resume:
+            answers = self._control("restore", {"step": self.fit.progress.step})
+        else:
+            self._align()
+            answers = self._control("prepare", {})
+        self.fit.reports = {party: read_report(party, reply) for party, reply in answers.items()}
+        self._refuse_empty()
+        self._train()
+        self._evaluate("test", Pool.TEST)
+        for party, reply in self._control("finish_run", {}).items():
+            self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
+
+    def _greet(self) -> None:
+        answers = self._control("hello", {})
+        keys = {party: reply.content.config_records[CONTROL_KEY].get("public") for party, reply in answers.items()}
+        self._control("meet", {party: key for party, key in keys.items() if key is not None})
+
+    def _align(self) -> None:
+        self.watcher.phase("align", 1)
+        self._play(self.plan.align, Step(0, "align", Pool.TRAIN))
+        self.watcher.advance("align", 1, None)
+
+    def _train(self) -> None:
+        total = sum(len(list(_steps(phase, self.fit.rows(phase.pool)))) for phase in self.plan.phases)
+        self.watcher.phase("train", total)
+        self.watcher.advance("train", self.fit.progress.done, None)
+        began = time.perf_counter() - self.fit.progress.wall_s
+        for done, (phase, step, ends_epoch) in enumerate(self._schedule(), start=1):
+            if done <= self.fit.progress.done:
+                continue
+            report = self._play(phase.hops, step)["advertiser"]
+            loss = report.get("loss")
+            self.fit.progress.losses.append(float("nan") if loss is None else loss)
+            if ends_epoch:
+                self._validate(done)
+            self.fit.progress.done = done
+            self.fit.progress.wall_s = time.perf_counter() - began
+            self.watcher.advance("train", done, loss)
+            if self.plan.checkpoint_every and done % self.plan.checkpoint_every == 0 and done < total:
+                self._control("checkpoint", {"step": self.fit.progress.step})
+                self.watcher.checkpointed(self.fit.progress)
+
+    def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
+        for phase in self.plan.phases:
+            for step, ends_epoch in _steps(phase, self.fit.rows(phase.pool)):
+                yield phase, step, ends_epoch
+
+    def _validate(self, done: int) -> None:
+        reports = self._evaluate("valid", Pool.VALID)
+        rows = sum(report.get("valid_rows", 0.0) for report in reports)
+        if rows:
+            self.fit.progress.valid[done] = sum(report["valid_loss_sum"] for report in reports) / rows
+
+    def _evaluate(self, phase: str, pool: Pool) -> list[Report]:
+        rows = self.fit.rows(pool)
+        sizes = range(0, rows, EVALUATION_BATCH)
+        steps = [Step(0, phase, pool, start=start, size=min(EVALUATION_BATCH, rows - start)) for start in sizes]
+        return [self._play(self.plan.evaluate, step)["advertiser"] for step in steps]
+
+    def _play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
+        """Play one round under the run's next step number."""
+        reports = self.grid.play(hops, replace(step, index=self.fit.progress.step))
+        self.fit.progress.step += 1
+        return reports
+
+    def _control(self, name: str, given: Mapping[str, object]) -> dict[PartyId, Message]:
+        step = step_record(Step(0, "control", Pool.TRAIN))
+        content = RecordDict({STEP_KEY: step, CONTROL_KEY: ConfigRecord(given)})  # pyright: ignore[reportArgumentType]
+        roster = self.grid.roster
+        messages = [Message(content, roster.node(party), f"query.{name}") for party in roster.ids()]
+        replies = list(self.grid.send_and_receive(messages))
+        for party, reply in zip(roster.ids(), replies, strict=True):
+            read_report(party, reply)
+        return dict(zip(roster.ids(), replies, strict=True))
+
+    def _refuse_empty(self) -> None:
+        if self.fit.rows(Pool.TRAIN) + self.fit.rows(Pool.VALID) + self.fit.rows(Pool.TEST) == 0:
+            publishers = ", ".join(self.grid.roster.of(Role.PUBLISHER))
+            raise DataError(f"got zero rows that the advertiser shares with {publishers}; check that their ids match")
+        for pool in (Pool.TRAIN, Pool.TEST):
+            if self.fit.rows(pool) == 0:
+                raise DataError(f"got zero aligned {pool.value} rows, allowed 1 or more; lower the other shares")
+
+
+def _steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
+    for epoch in range(phase.epochs):
+        for start in range(0, rows, phase.batch_size):
+            size = min(phase.batch_size, rows - start)
+            step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=True)
+            yield step, start + size >= rows
+
+

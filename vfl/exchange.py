@@ -1,0 +1,28 @@
+"""What handlers are given and what they hand back, in methods and aligners alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from vfl.types import Envelope, PartyId
+
+Mail = Mapping[PartyId, Envelope]
+"""What a handler is given: the envelope of each sender, for the hop at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What a handler sends: one `(rows, dim)` body for each destination, all about the same `rows`; and its report.
+
+    `report` holds figures for the coordinator (a loss, a count): they are seen by it and by whoever started the run.
+    """
+
+    rows: Tensor | None = None
+    bodies: Mapping[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
+    report: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+NOTHING = Outgoing()

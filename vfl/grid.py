@@ -1,0 +1,162 @@
+"""What every grid promises: a Flower `Grid` whose nodes are the parties, and rounds of hops played over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from vfl.compat_flwr import COORDINATOR_NODE, Run, empty_run, identify, set_message_id
+from vfl.errors import PartyError
+from vfl.types import Hop, PartyId, Role, Step
+from vfl.wire import REPORT_KEY, mail, merge, step_record
+
+Report = dict[str, float]
+Send = Callable[[Sequence[Message]], Sequence[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who takes part: party ids and roles in a fixed order; a party's Flower node id is its place, from 1."""
+
+    members: tuple[tuple[PartyId, Role], ...]
+
+    def of(self, role: Role) -> tuple[PartyId, ...]:
+        """Return the parties of a role, in order."""
+        return tuple(party for party, its_role in self.members if its_role == role)
+
+    def ids(self) -> tuple[PartyId, ...]:
+        """Return all parties, in order."""
+        return tuple(party for party, _ in self.members)
+
+    def role(self, party: PartyId) -> Role:
+        """Return the role of a party."""
+        return dict(self.members)[party]
+
+    def node(self, party: PartyId) -> int:
+        """Return the Flower node id of a party."""
+        return self.ids().index(party) + COORDINATOR_NODE + 1
+
+    def takers(self, hops: Sequence[Hop], hop: Hop) -> tuple[PartyId, ...]:
+        """Return the parties that a hop's envelopes go to: those of every later hop that takes it."""
+        roles = {later.role for later in hops if hop.name in later.takes}
+        return tuple(party for party, role in self.members if role in roles)
+
+
+class Carrier(Protocol):
+    """How messages reach the parties: in process, over Ray, or over Flower's own network."""
+
+    def carry(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Deliver messages, which may run side by side, and return the replies in the same order."""
+        ...
+
+    def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
+        """Play one round with tensors going from party to party, and return what each party reports."""
+        ...
+
+    def close(self) -> None:
+        """Let the parties go."""
+        ...
+
+
+class PartyGrid(Grid):
+    """A Flower `Grid` over a carrier. `play` runs one round of a method; everything else is Flower's contract.
+
+    With `transport` `direct` the carrier moves tensors between parties; with `relay` every message passes through the
+    coordinator. The bytes on the wire, and so the digest, are the same.
+    """
+
+    def __init__(self, roster: Roster, carrier: Carrier, transport: Literal["direct", "relay"] = "direct") -> None:
+        identify()
+        self.roster = roster
+        self.transport: Literal["direct", "relay"] = transport
+        self._carrier = carrier
+        self._run = empty_run()
+        self._replies: dict[str, Message] = {}
+        self._count = 0
+
+    def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
+        """Play one round and return the figures each party reports; raises `PartyError` where a party failed."""
+        if self.transport == "relay":
+            return walk(self.roster, hops, step, self._carrier.carry)
+        return self._carrier.play(hops, step)
+
+    def close(self) -> None:
+        """Let the parties go; the grid cannot be used afterwards."""
+        self._carrier.close()
+
+    def set_run(self, run: Run) -> None:
+        """Set the run that this grid operates in."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run that this grid operates in."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Return a new message; Flower keeps this call for old code, which now builds a `Message` itself."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the node ids of all parties."""
+        return [self.roster.node(party) for party in self.roster.ids()]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Deliver messages and keep their replies until they are pulled; returns the messages' ids."""
+        batch = list(messages)
+        for message in batch:
+            self._count += 1
+            set_message_id(message, str(self._count))
+        ids = [message.metadata.message_id for message in batch]
+        self._replies.update(zip(ids, self._carrier.carry(batch), strict=True))
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies that are there for these message ids."""
+        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Deliver messages and return all replies."""
+        return self.pull_messages(self.push_messages(messages))
+
+
+def category(step: Step) -> str:
+    """Return Flower's message category for a step: train, evaluate, or query for alignment and control."""
+    return {"align": "query", "control": "query", "valid": "evaluate", "test": "evaluate"}.get(step.phase, "train")
+
+
+def walk(roster: Roster, hops: tuple[Hop, ...], step: Step, send: Send) -> dict[PartyId, Report]:
+    """Play a round hop by hop over anything that delivers messages and returns replies."""
+    given: dict[str, list[Message]] = {}
+    reports: dict[PartyId, Report] = {party: {} for party in roster.ids()}
+    record = step_record(step)
+    for hop in hops:
+        parties = roster.of(hop.role)
+        inputs = [reply for name in hop.takes for reply in given[name]]
+        messages = [
+            Message(merge(record, _mail_for(inputs, party)), roster.node(party), f"{category(step)}.{hop.name}")
+            for party in parties
+        ]
+        given[hop.name] = list(send(messages))
+        for party, reply in zip(parties, given[hop.name], strict=True):
+            reports[party].update(read_report(party, reply))
+    return reports
+
+
+def read_report(party: PartyId, reply: Message) -> Report:
+    """Return the figures in a party's reply; raises `PartyError` if the reply is an error."""
+    if reply.has_error():
+        raise PartyError(f"{party} failed: {reply.error.reason}")
+    record = reply.content.metric_records.get(REPORT_KEY)
+    return {key: float(value) for key, value in record.items() if isinstance(value, int | float)} if record else {}
+
+
+def _mail_for(replies: Sequence[Message], party: PartyId) -> Iterator[tuple[str, object]]:
+    for reply in replies:
+        yield from mail(reply.content, party).items()

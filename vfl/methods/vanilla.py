@@ -1,0 +1,156 @@
+"""Split neural network with synchronous SGD: the method everything else is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from vfl.losses import classification_loss, probabilities
+from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, TrainOptions
+from vfl.types import Batch, Hop, Kind, PartyId, Phase, Role, Step
+
+TRAIN = (
+    Hop("forward", Role.PUBLISHER, "forward", gives=Kind.EMBEDDING),
+    Hop("own", Role.ADVERTISER, "own"),
+    Hop("fuse", Role.ADVERTISER, "fuse", takes=("forward", "own"), gives=Kind.GRADIENT),
+    Hop("finish", Role.ADVERTISER, "finish", takes=("fuse",)),
+    Hop("backward", Role.PUBLISHER, "backward", takes=("fuse",)),
+)
+EVALUATE = (
+    Hop("embed", Role.PUBLISHER, "embed", gives=Kind.EMBEDDING),
+    Hop("score", Role.ADVERTISER, "score", takes=("embed",), gives=Kind.SCORE),
+    Hop("collect", Role.REFEREE, "collect", takes=("score",)),
+)
+
+
+@dataclass(frozen=True)
+class Vanilla:
+    """Split neural network trained by synchronous SGD on the aligned rows.
+
+    Each publisher sends the embedding of its bottom model; the advertiser fuses them with its own, and returns to each
+    publisher the gradient of the mean loss with respect to that publisher's embedding. Without defenses this computes,
+    bit for bit, what central training of the same network computes. The advertiser updates on clean gradients whatever
+    its defenses send.
+
+    Reference: P. Vepakomma, O. Gupta, T. Swedish, R. Raskar, Split learning for health: Distributed deep learning
+    without sharing raw patient data, 2018, https://arxiv.org/abs/1812.00564
+    """
+
+    evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
+
+    def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
+        """Return the one phase: the aligned rows, epoch after epoch."""
+        return (Phase("train", TRAIN, epochs=train.epochs, batch_size=train.batch_size),)
+
+    def publisher(self, desk: Desk) -> VanillaPublisher:
+        """Return a publisher's side."""
+        return VanillaPublisher(desk)
+
+    def advertiser(self, desk: Desk) -> VanillaAdvertiser:
+        """Return the advertiser's side."""
+        return VanillaAdvertiser(desk)
+
+
+class VanillaPublisher:
+    """Bottom model and optimizer of one publisher. It sees its own columns and the gradients it is sent."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._advertiser = "advertiser"
+        self._bottom = cast(nn.Module, desk.bottom())
+        self._optimizer = desk.train.make_optimizer(self._bottom.parameters())
+        self._embedding: Tensor | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """The bottom model and its optimizer."""
+        return {"bottom": self._bottom, "optimizer": self._optimizer}
+
+    def forward(self, step: Step, mail: Mail) -> Outgoing:
+        """Send the embedding of the step's rows, `(rows, width)`, and keep its graph for `backward`."""
+        batch = self._desk.batch(step)
+        self._embedding = self._bottom(batch)
+        return Outgoing(batch.rows, {self._advertiser: self._embedding})
+
+    def backward(self, step: Step, mail: Mail) -> Outgoing:
+        """Update the bottom model with the gradient that came back, `(rows, width)`."""
+        (gradient,) = mail.values()
+        self._optimizer.zero_grad()
+        cast(Tensor, self._embedding).backward(gradient.body)
+        self._optimizer.step()
+        self._embedding = None
+        return NOTHING
+
+    def embed(self, step: Step, mail: Mail) -> Outgoing:
+        """Send the embedding of evaluation rows; nothing is learned from them."""
+        batch = self._desk.batch(step)
+        with torch.no_grad():
+            return Outgoing(batch.rows, {self._advertiser: self._bottom(batch)})
+
+
+class VanillaAdvertiser:
+    """Own bottom model (where it has columns), top model and optimizer of the advertiser, who alone sees labels."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._bottom = desk.bottom()
+        self._top = desk.top(sum(desk.widths.values()))
+        modules = [self._top] if self._bottom is None else [self._bottom, self._top]
+        self._optimizer = desk.train.make_optimizer([p for module in modules for p in module.parameters()])
+        self._own: Tensor | None = None
+        self._own_leaf: Tensor | None = None
+        self._loss = 0.0
+
+    @property
+    def parts(self) -> Parts:
+        """Top model, optimizer, and the own bottom model where there is one."""
+        own = {} if self._bottom is None else {"bottom": self._bottom}
+        return {**own, "top": self._top, "optimizer": self._optimizer}
+
+    def own(self, step: Step, mail: Mail) -> Outgoing:
+        """Run the own bottom model, beside the publishers' forward."""
+        self._optimizer.zero_grad()
+        if self._bottom is not None:
+            self._own = self._bottom(self._desk.batch(step))
+            self._own_leaf = cast(Tensor, self._own).detach().requires_grad_()
+        return NOTHING
+
+    def fuse(self, step: Step, mail: Mail) -> Outgoing:
+        """Run the top model forward and backward only, so that the publishers' gradients leave early."""
+        batch = self._desk.batch(step)
+        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
+        logits = self._top(self._joined(leaves, self._own_leaf))
+        loss = classification_loss(logits, cast(Tensor, batch.labels))
+        loss.backward()
+        self._loss = loss.item()
+        return Outgoing(batch.rows, {party: cast(Tensor, leaf.grad) for party, leaf in leaves.items()})
+
+    def finish(self, step: Step, mail: Mail) -> Outgoing:
+        """Carry the gradient through the own bottom model and update, beside the publishers' backward."""
+        if self._own is not None and self._own_leaf is not None:
+            self._own.backward(self._own_leaf.grad)
+        self._optimizer.step()
+        self._own = self._own_leaf = None
+        return Outgoing(report={"loss": self._loss})
+
+    def score(self, step: Step, mail: Mail) -> Outgoing:
+        """Send class probabilities of evaluation rows, `(rows, classes)`, to the referee."""
+        batch = self._desk.batch(step)
+        with torch.no_grad():
+            own = None if self._bottom is None else self._bottom(batch)
+            logits = self._top(self._joined({party: mail[party].body for party in self._desk.publishers}, own))
+        return Outgoing(batch.rows, {"referee": probabilities(logits)}, report=_valid_report(step, batch, logits))
+
+    def _joined(self, embeddings: dict[PartyId, Tensor], own: Tensor | None) -> Tensor:
+        return torch.cat([*embeddings.values(), *([] if own is None else [own])], dim=1)
+
+
+def _valid_report(step: Step, batch: Batch, logits: Tensor) -> dict[str, float]:
+    """Return the advertiser's own loss on validation rows; of test rows it reports nothing, the referee does."""
+    if step.phase != "valid":
+        return {}
+    loss = classification_loss(logits, cast(Tensor, batch.labels))
+    return {"valid_loss_sum": loss.item() * len(batch.rows), "valid_rows": float(len(batch.rows))}

@@ -1,0 +1,142 @@
+"""A party's own record of the wire, on disk: what it sent and what it received, in checksummed safetensors chunks.
+
+A chunk is written whole and renamed into place, so a killed run leaves complete chunks and nothing else. Chunks are
+named by their first step; a resumed run deletes those that reach past its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import safetensors
+from flwr.app import Array, ArrayRecord
+
+from vfl.errors import DataError
+from vfl.transcript import AdversaryView, Hints
+from vfl.types import Envelope, PartyId
+from vfl.wire import STYPE, body_bytes, decode
+
+Direction = Literal["sent", "received"]
+CHUNK_BYTES = 8 * 2**20
+
+_SAFE = {"<f4": "float32", "<i8": "int64", "<i4": "int32", "|u1": "uint8", "<f8": "float64"}
+_NUMPY = {"F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1", "F64": "<f8"}
+
+
+class TranscriptWriter:
+    """Appends every `every`-th step's envelopes to a party's folder; holds at most one chunk in memory."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self._folder = folder
+        self._every = every
+        self._pending: list[tuple[int, Direction, str, ArrayRecord]] = []
+        self._size = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, step: int, direction: Direction, key: str, record: ArrayRecord) -> None:
+        """Keep one envelope record as it was on the wire, before any channel sealed it."""
+        if step % self._every:
+            return
+        self._pending.append((step, direction, key, record))
+        self._size += body_bytes(record)
+        if self._size >= CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending as one chunk."""
+        if not self._pending:
+            return
+        tensors: dict[str, dict[str, object]] = {}
+        lossy: dict[str, object] = {}
+        for _, direction, key, record in self._pending:
+            for part, array in (("rows", record["rows"]), ("body", record["body"])):
+                name = f"{direction}/{key}/{part}"
+                raw = array.stype == STYPE["raw"]
+                shape = list(array.shape) if raw else [len(array.data)]
+                tensors[name] = {"dtype": _SAFE[array.dtype] if raw else "uint8", "shape": shape, "data": array.data}
+                if not raw:
+                    lossy[name] = [array.stype, array.dtype, list(array.shape)]
+        steps = [step for step, *_ in self._pending]
+        payload = safetensors.serialize(tensors, metadata={"lossy": json.dumps(lossy)})
+        write_whole(self._folder / _chunk_name(min(steps), max(steps), payload), payload)
+        self._pending, self._size = [], 0
+
+    def cut_back(self, step: int) -> None:
+        """Forget everything from `step` on: the checkpoint to resume from was taken just before it."""
+        self._pending, self._size = [], 0
+        for path in _chunks(self._folder):
+            if _span(path)[1] >= step:
+                path.unlink()
+
+
+def write_whole(path: Path, payload: bytes) -> None:
+    """Write a file so that it is there whole or not at all: temporary name, fsync, rename."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as stream:
+        stream.write(payload)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def envelopes(folder: Path) -> Iterator[tuple[Direction, Envelope]]:
+    """Yield a party's recorded envelopes in step order; raises `DataError` for a chunk whose checksum is wrong."""
+    for path in _chunks(folder):
+        payload = path.read_bytes()
+        if f"{zlib.crc32(payload):08x}" != path.stem.split("-")[3]:
+            raise DataError("got a transcript chunk whose checksum is wrong; record the run again", where=str(path))
+        yield from _decode_chunk(payload)
+
+
+def load_view(
+    folders: Sequence[Path], parties: tuple[PartyId, ...], classes: int, hints: Hints | None = None
+) -> AdversaryView:
+    """Return the view of parties that pool their own transcript folders, envelopes in step order."""
+    found = [entry for folder in folders for entry in envelopes(folder)]
+    found.sort(key=lambda entry: entry[1].step)
+    outside = [(way, envelope) for way, envelope in found if envelope.src not in parties or envelope.dst not in parties]
+    return AdversaryView(
+        parties=parties,
+        classes=classes,
+        sent=tuple(envelope for way, envelope in outside if way == "sent"),
+        received=tuple(envelope for way, envelope in outside if way == "received"),
+        hints=hints or Hints(),
+    )
+
+
+def _decode_chunk(payload: bytes) -> Iterator[tuple[Direction, Envelope]]:
+    header_size = int.from_bytes(payload[:8], "little")
+    metadata = json.loads(payload[8 : 8 + header_size])["__metadata__"]
+    lossy: dict[str, tuple[str, str, list[int]]] = json.loads(metadata["lossy"])
+    arrays: dict[str, Array] = {}
+    for name, entry in safetensors.deserialize(payload):
+        stype, dtype, shape = lossy.get(name) or (STYPE["raw"], _NUMPY[entry["dtype"]], entry["shape"])
+        arrays[name] = Array(dtype=dtype, shape=tuple(shape), stype=stype, data=bytes(entry["data"]))
+    for name in sorted((name for name in arrays if name.endswith("/body")), key=lambda name: int(name.split("/")[4])):
+        direction, _, key = name.removesuffix("/body").partition("/")
+        rows = arrays[f"{direction}/{key}/rows"]
+        yield ("sent" if direction == "sent" else "received"), decode(key, ArrayRecord({"rows": rows, "body": arrays[name]}))
+
+
+def _chunk_name(first: int, last: int, payload: bytes) -> str:
+    return f"chunk-{first:09d}-{last:09d}-{zlib.crc32(payload):08x}.safetensors"
+
+
+def _chunks(folder: Path) -> list[Path]:
+    return sorted(folder.glob("chunk-*.safetensors"))
+
+
+def _span(path: Path) -> tuple[int, int]:
+    _, first, last, _ = path.stem.split("-")
+    return int(first), int(last)
+
+
+def recorded_bytes(steps: int, every: int, bytes_per_step: int) -> int:
+    """Return what a transcript of `steps` rounds takes on disk, all parties together (each keeps both ends)."""
+    return 2 * math.ceil(steps / every) * bytes_per_step if every else 0

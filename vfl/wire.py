@@ -1,0 +1,154 @@
+"""Envelope <-> Flower records: the only codec.
+
+An envelope travels as one `ArrayRecord` of two arrays, `rows` and `body`, under a key that is its header:
+`KIND/SRC/DST/STEP`. Bodies are little-endian C-order bytes under a serialisation type of our own, so Flower carries
+them untouched; encoding copies, so nothing that is sent shares memory with what the sender keeps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from torch import Tensor
+
+from vfl.errors import WireError
+from vfl.types import Envelope, Kind, PartyId, Pool, Step
+
+Codec = Literal["raw", "f16", "int8"]
+STYPE: dict[str, str] = {"raw": "vfl.raw.v1", "f16": "vfl.f16.v1", "int8": "vfl.int8.v1"}
+STEP_KEY = "step"
+CONTROL_KEY = "control"
+REPORT_KEY = "report"
+
+_DTYPES = {torch.float32: "<f4", torch.int64: "<i8", torch.uint8: "|u1", torch.float64: "<f8"}
+_TORCH = {name: dtype for dtype, name in _DTYPES.items()}
+_ROW_DTYPE = "<i4"
+_LOSSY_SIZE = {"vfl.f16.v1": 2, "vfl.int8.v1": 1}
+
+
+def encode(envelope: Envelope, codec: Codec) -> tuple[str, ArrayRecord]:
+    """Return the record key and record of an envelope. `f16` and `int8` are lossy and only touch float32 bodies.
+
+    `int8` scales each body by its own greatest absolute value, sent as one float32 in front of the values.
+    Raises `WireError` for a dtype the wire does not carry.
+    """
+    body = envelope.body.detach().contiguous()
+    if body.dtype not in _DTYPES:
+        raise WireError(f"cannot send a body of {body.dtype}, allowed {sorted(_TORCH)}; convert it before sending")
+    lossy = codec != "raw" and body.dtype == torch.float32
+    data = _lossy(body, codec) if lossy else body.numpy().tobytes()
+    stype = STYPE[codec] if lossy else STYPE["raw"]
+    rows = envelope.rows.numpy().astype(_ROW_DTYPE)
+    record = ArrayRecord({
+        "rows": Array(dtype=_ROW_DTYPE, shape=tuple(rows.shape), stype=STYPE["raw"], data=rows.tobytes()),
+        "body": Array(dtype=_DTYPES[body.dtype], shape=tuple(body.shape), stype=stype, data=data),
+    })
+    return header(envelope.kind, envelope.src, envelope.dst, envelope.step), record
+
+
+def decode(key: str, record: ArrayRecord) -> Envelope:
+    """Return the envelope of a record; every malformed part is refused with `WireError`, never trusted."""
+    kind, src, dst, step = parse_header(key)
+    if set(record) != {"rows", "body"}:
+        raise WireError(f"envelope {key!r} holds arrays {sorted(record)}, allowed exactly body and rows")
+    rows = _decode_rows(key, record["rows"])
+    body = _decode_body(key, record["body"])
+    if body.ndim != 2 or (len(rows) and len(rows) != len(body)):
+        raise WireError(f"envelope {key!r} has {len(rows)} rows and a body of shape {tuple(body.shape)}; they differ")
+    if body.is_floating_point() and not bool(torch.isfinite(body).all()):
+        raise WireError(f"envelope {key!r} holds values that are not finite; the sender's model diverged or is hostile")
+    return Envelope(step=step, kind=kind, src=src, dst=dst, rows=rows, body=body)
+
+
+def header(kind: Kind, src: PartyId, dst: PartyId, step: int) -> str:
+    """Return the canonical header of an envelope, which is also its record key."""
+    return f"{kind.value}/{src}/{dst}/{step}"
+
+
+def parse_header(key: str) -> tuple[Kind, PartyId, PartyId, int]:
+    """Return kind, source, destination and step of a record key; raises `WireError` if it is not one."""
+    parts = key.split("/")
+    if len(parts) != 4 or parts[0] not in set(Kind) or not parts[3].isdecimal():
+        raise WireError(f"got envelope header {key!r}, allowed KIND/SRC/DST/STEP with KIND of {[k.value for k in Kind]}")
+    return Kind(parts[0]), parts[1], parts[2], int(parts[3])
+
+
+def chain(previous: bytes, key: str, record: ArrayRecord) -> bytes:
+    """Return the next link of an edge's SHA-256 chain over canonical header and body bytes."""
+    rows, body = record["rows"], record["body"]
+    link = hashlib.sha256(previous)
+    link.update(f"{key}|{rows.shape}|{body.dtype}|{body.shape}|{body.stype}".encode())
+    link.update(rows.data)
+    link.update(body.data)
+    return link.digest()
+
+
+def mail(content: RecordDict, party: PartyId | None = None) -> dict[str, ArrayRecord]:
+    """Return the envelope records of a message, or only those addressed to `party`."""
+    records = content.array_records.items()
+    return {key: record for key, record in records if party is None or key.split("/")[2] == party}
+
+
+def body_bytes(record: ArrayRecord) -> int:
+    """Return what an envelope costs on the wire: rows and body, headers left out."""
+    return len(record["rows"].data) + len(record["body"].data)
+
+
+def step_record(step: Step) -> ConfigRecord:
+    """Return a step header as the record that every message carries."""
+    return ConfigRecord({key: value.value if isinstance(value, Pool) else value for key, value in asdict(step).items()})
+
+
+def read_step(content: RecordDict) -> Step:
+    """Return the step header of a message; raises `WireError` where it is absent or malformed."""
+    try:
+        fields = dict(content.config_records[STEP_KEY])
+        fields["pool"] = Pool(cast(str, fields["pool"]))
+        return Step(**fields)  # pyright: ignore[reportArgumentType] - the constructor's own check follows
+    except (KeyError, TypeError, ValueError) as error:
+        raise WireError(f"message has no valid step header ({error})") from None
+
+
+def merge(step: ConfigRecord, records: Iterable[tuple[str, ArrayRecord]]) -> RecordDict:
+    """Return message content: a step header and the envelopes that go with it."""
+    content = RecordDict({STEP_KEY: step})
+    for key, record in records:
+        content[key] = record
+    return content
+
+
+def _lossy(body: Tensor, codec: Codec) -> bytes:
+    if codec == "f16":
+        return body.to(torch.float16).numpy().tobytes()
+    scale = body.abs().max().clamp_min(1e-30) if body.numel() else torch.ones(())
+    quantised = (body / scale * 127).round().to(torch.int8)
+    return scale.numpy().astype("<f4").tobytes() + quantised.numpy().tobytes()
+
+
+def _decode_rows(key: str, rows: Array) -> Tensor:
+    if rows.dtype != _ROW_DTYPE or len(rows.shape) != 1 or len(rows.data) != 4 * rows.shape[0]:
+        raise WireError(f"envelope {key!r} has malformed row handles ({rows.dtype}, {rows.shape}, {len(rows.data)} bytes)")
+    return torch.from_numpy(np.frombuffer(rows.data, dtype=_ROW_DTYPE).astype(np.int64))
+
+
+def _decode_body(key: str, body: Array) -> Tensor:
+    count = int(np.prod(body.shape)) if all(side >= 0 for side in body.shape) else -1
+    size = _LOSSY_SIZE.get(body.stype) or (np.dtype(body.dtype).itemsize if body.dtype in _TORCH else 0)
+    extra = 4 if body.stype == STYPE["int8"] else 0
+    if body.stype not in STYPE.values() or not size or len(body.data) != count * size + extra:
+        raise WireError(f"envelope {key!r} has a malformed body ({body.stype}, {body.dtype}, {body.shape})")
+    if body.stype == STYPE["f16"]:
+        return torch.from_numpy(np.frombuffer(body.data, dtype="<f2").astype(np.float32)).reshape(body.shape)
+    if body.stype == STYPE["int8"]:
+        scale = float(np.frombuffer(body.data[:4], dtype="<f4")[0])
+        values = np.frombuffer(body.data, dtype=np.int8, offset=4).astype(np.float32)
+        return torch.from_numpy(values * np.float32(scale / 127)).reshape(body.shape)
+    if not count:
+        return torch.empty(body.shape, dtype=_TORCH[body.dtype])
+    return torch.frombuffer(bytearray(body.data), dtype=_TORCH[body.dtype]).reshape(body.shape)
