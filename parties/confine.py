@@ -27,8 +27,26 @@ _RIGHTS_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 <<
 _CODE_SUFFIXES = (".py", ".pyc", ".so", ".pyi", ".pth")
 _SYSTEM_FILES = ("/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/etc/localtime")
 _SYSTEM_FOLDERS = ("/sys/devices/system/cpu", "/sys/fs/cgroup", "/proc/self/", "/usr/lib", "/lib")
-_FORBIDDEN_EVENTS = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.kill", "ctypes.")
-_FORBIDDEN_IMPORTS = ("vfl.data", "vfl.referee", "parties", "experiments", "ray", "pyarrow", "sklearn.datasets", "ctypes.")
+_FORBIDDEN_EVENTS = (
+    "socket.",
+    "subprocess.",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "os.kill",
+    "ctypes.",
+)
+_FORBIDDEN_IMPORTS = (
+    "vfl.data",
+    "vfl.referee",
+    "parties",
+    "experiments",
+    "ray",
+    "pyarrow",
+    "sklearn.datasets",
+    "ctypes.",
+)
 
 
 class _Ruleset(ctypes.Structure):

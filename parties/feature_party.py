@@ -68,7 +68,8 @@ class FeatureParty:
         )
         counts = {"train": alignment.train, "valid": alignment.valid, "test": alignment.test}
         held = {f"held/{who}": float(count) for who, count in alignment.held.items()}
-        return {**{key: float(value) for key, value in counts.items()}, "only": float(len(alignment.only)), **held}
+        report = {**{key: float(value) for key, value in counts.items()}, "only": float(len(alignment.only)), **held}
+        return {**report, "largest_vocabulary": float(max(schema.sizes, default=0))}
 
     def alignment(self) -> Alignment:
         """Return the alignment, from the aligner or from the checkpoint that was resumed."""
@@ -76,7 +77,7 @@ class FeatureParty:
 
     def training_rows(self, alignment: Alignment) -> Tensor:
         """Return the rows of this party's own table that encoders are fitted on: aligned training rows and its own."""
-        return torch.cat([alignment.order[: alignment.train], alignment.only])
+        return torch.cat([alignment.order[: alignment.train], alignment.only]).sort().values
 
     def labels(self, rows: Tensor) -> Tensor:
         """Return the labels of some handles, for this party's own defenses."""
@@ -114,5 +115,3 @@ def _training_labels(local: LocalFrame) -> Sealed[Tensor] | None:
     labels = torch.tensor(local.labels.open(), dtype=torch.int64)
     labels[torch.from_numpy(local.pools == TEST)] = -1
     return Sealed(labels)
-
-

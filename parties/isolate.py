@@ -126,8 +126,11 @@ def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> objec
 
     work = _resolve(function)
     os.environ.clear()
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # looking for plugins would read files outside the bounds
     os.chdir(bounds.write[0])
-    watch = confine([Path(path) for path in bounds.read], [Path(path) for path in bounds.write], code_places(bounds.module))
+    watch = confine(
+        [Path(path) for path in bounds.read], [Path(path) for path in bounds.write], code_places(bounds.module)
+    )
     try:
         result = work(**arguments)
     except Exception:
@@ -141,7 +144,10 @@ def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> objec
 
 def code_places(module: str) -> list[Path]:
     """Return what a confined job may import from: our own core and attack families, and an out-of-tree module's file."""
-    ours = [*PACKAGE.glob("*.py"), *(PACKAGE / family for family in ("attacks", "metrics", "models", "privacy", "defenses"))]
+    ours = [
+        *PACKAGE.glob("*.py"),
+        *(PACKAGE / family for family in ("attacks", "metrics", "models", "privacy", "defenses")),
+    ]
     spec = importlib.util.find_spec(module) if module else None
     return ours if spec is None or spec.origin is None else [*ours, Path(spec.origin)]
 
@@ -167,10 +173,6 @@ def folders(paths: Sequence[Path]) -> tuple[str, ...]:
 
 if __name__ == "__main__":
     import torch
-
-    import vfl.attacks
-    import vfl.registry
-    import vfl.store
 
     torch.set_num_threads(1)
     protocol = os.fdopen(os.dup(1), "wb")

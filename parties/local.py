@@ -24,6 +24,7 @@ class LocalCarrier:
     """Calls each party's `ClientApp` in turn. Messages are real Flower messages; tensors were severed when encoded."""
 
     def __init__(self, roster: Roster, parties: Mapping[PartyId, Party]) -> None:
+        self.path = "local"
         self._roster = roster
         self._parties = {roster.node(name): party for name, party in parties.items()}
         self._contexts: dict[int, Context] = {node: new_context(node) for node in self._parties}

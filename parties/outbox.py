@@ -17,7 +17,7 @@ from vfl.defenses import Defense, SendContext, State
 from vfl.errors import WireError
 from vfl.seeds import Seeds
 from vfl.store import TranscriptWriter
-from vfl.types import Envelope, Kind, PartyId
+from vfl.types import REFEREE, Envelope, Kind, PartyId
 from vfl.wire import Codec, body_bytes, chain, decode, encode
 
 
@@ -58,7 +58,8 @@ class Outbox:
         self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
         if self.recorder is not None:
             self.recorder.add(envelope.step, "sent", key, record)
-        self.sent_bytes[envelope.kind] = self.sent_bytes.get(envelope.kind, 0) + body_bytes(record)
+        if envelope.dst != REFEREE:  # the simulation's own node costs no company anything
+            self.sent_bytes[envelope.kind] = self.sent_bytes.get(envelope.kind, 0) + body_bytes(record)
         return key, record if self.channel is None else self.channel.seal(envelope.dst, key, record)
 
     def _defend(self, envelope: Envelope) -> Envelope:

@@ -30,7 +30,6 @@ from vfl.store import TranscriptWriter
 from vfl.types import Envelope, Hop, Kind, Pool, Step
 from vfl.wire import CONTROL_KEY, REPORT_KEY, STEP_KEY, mail, merge, read_step, step_record
 
-
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "finish_run")
 CONTROL_STEP = Step(index=0, phase="control", pool=Pool.TRAIN)
 _EMPTY = torch.empty(0, dtype=torch.int64)

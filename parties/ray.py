@@ -123,7 +123,8 @@ class RayCarrier:
                 return self._play_calls(hops, step)
             self._graph_hops = hops
         try:
-            replies = self._graph.execute(RecordDict({STEP_KEY: step_record(step)})).get(timeout=STEP_TIMEOUT_S)
+            outputs = self._graph.execute(RecordDict({STEP_KEY: step_record(step)}))
+            replies: list[Message] = ray.get(outputs, timeout=STEP_TIMEOUT_S)
         except (RayError, VflError) as error:
             raise _explain(error, "a party") from error
         return _reports(self.roster, _leaves(self.roster, hops), replies)
@@ -135,7 +136,9 @@ class RayCarrier:
             splits = _splits(self.roster, hops, hop)
             for party in self.roster.of(hop.role):
                 call = self.actors[party].hop.options(num_returns=max(1, len(splits)))
-                given[hop.name, party] = call.remote(hop.name, splits, header, *_inputs(self.roster, hops, hop, party, given))
+                given[hop.name, party] = call.remote(
+                    hop.name, splits, header, *_inputs(self.roster, hops, hop, party, given)
+                )
         leaves = _leaves(self.roster, hops)
         return _reports(self.roster, leaves, [_get(given[leaf], leaf[1]) for leaf in leaves])
 
@@ -145,7 +148,9 @@ class RayCarrier:
         self._graph, self._graph_hops = None, ()
 
 
-def ray_grid(specs: Sequence[PartySpec], transport: str, largest_body_bytes: int, address: str | None = None) -> PartyGrid:
+def ray_grid(
+    specs: Sequence[PartySpec], transport: str, largest_body_bytes: int, address: str | None = None
+) -> PartyGrid:
     """Return a grid of one actor a party. Starts Ray unless it runs already; `address` joins a cluster.
 
     `largest_body_bytes` is the largest body of the run: graph buffers are fixed when it is compiled, and a message
@@ -158,7 +163,9 @@ def ray_grid(specs: Sequence[PartySpec], transport: str, largest_body_bytes: int
     actors: dict[PartyId, Any] = {}
     for spec in specs:
         place = {spec.role.value: 0.001} if address and _offers(spec.role) else None
-        actors[spec.party] = maker.options(num_cpus=0, resources=place, runtime_env={"env_vars": variables}).remote(spec)
+        actors[spec.party] = maker.options(num_cpus=0, resources=place, runtime_env={"env_vars": variables}).remote(
+            spec
+        )
     carrier = RayCarrier(roster, actors, _owns_ray=owns)
     return PartyGrid(roster, carrier, "relay" if transport == "relay" else "direct")
 
@@ -251,5 +258,3 @@ def _explain(error: Exception, party: PartyId) -> VflError:
 def _first_line(error: BaseException | None) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
     return text.splitlines()[-1] if text else type(error).__name__
-
-

@@ -30,6 +30,11 @@ class Rows:
         self._epoch: tuple[Step, Batch] | None = None
         self._batch: tuple[Step, Batch] | None = None
 
+    @property
+    def labelled(self) -> bool:
+        """Whether this party owns labels."""
+        return self._labels is not None
+
     def labels(self, rows: Tensor) -> Tensor:
         """Return the `(rows,)` labels of some handles; only a party that owns labels asks."""
         if self._labels is None:

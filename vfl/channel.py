@@ -74,7 +74,9 @@ class Channel:
     def _open(self, src: PartyId, label: str, array: Array) -> Array:
         nonce, sealed = array.data[:_NONCE_BYTES], array.data[_NONCE_BYTES:]
         if array.stype != AEAD_STYPE or len(nonce) < _NONCE_BYTES or nonce[0] >= len(_STYPES):
-            raise WireError(f"{label!r} from {src} is not sealed; a run with its channel on takes sealed envelopes only")
+            raise WireError(
+                f"{label!r} from {src} is not sealed; a run with its channel on takes sealed envelopes only"
+            )
         count = int.from_bytes(nonce[1:], "big")
         if count <= self._seen[src]:
             raise WireError(f"{label!r} from {src} was replayed or reordered (count {count}, seen {self._seen[src]})")

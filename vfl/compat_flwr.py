@@ -6,12 +6,6 @@ run in a `Grid` of one's own (`Run` is in `Grid`'s signature). Nothing else of o
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-os.environ.setdefault("FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION", "1")
-
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
@@ -41,6 +35,4 @@ def set_message_id(message: Message, message_id: str) -> None:
 
 def new_context(node_id: int) -> Context:
     """Return a fresh Flower context for one node of a simulated run."""
-    return Context(
-        run_id=RUN_ID, node_id=node_id, node_config={}, state=RecordDict(), run_config={}, series_id=RUN_ID
-    )
+    return Context(run_id=RUN_ID, node_id=node_id, node_config={}, state=RecordDict(), run_config={}, series_id=RUN_ID)

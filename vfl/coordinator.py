@@ -18,7 +18,6 @@ from vfl.grid import PartyGrid, Report, read_report
 from vfl.types import Hop, PartyId, Phase, Pool, Role, Step
 from vfl.wire import CONTROL_KEY, STEP_KEY, step_record
 
-
 EVALUATION_BATCH = 4096
 
 
@@ -185,5 +184,3 @@ def _steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
             size = min(phase.batch_size, rows - start)
             step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=True)
             yield step, start + size >= rows
-
-

@@ -47,7 +47,12 @@ class Roster:
 
 
 class Carrier(Protocol):
-    """How messages reach the parties: in process, over Ray, or over Flower's own network."""
+    """How messages reach the parties: in process, over Ray, or over Flower's own network.
+
+    `path` names how the last training round travelled: `local`, `calls` or `graph`.
+    """
+
+    path: str
 
     def carry(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Deliver messages, which may run side by side, and return the replies in the same order."""
@@ -83,6 +88,11 @@ class PartyGrid(Grid):
         if self.transport == "relay":
             return walk(self.roster, hops, step, self._carrier.carry)
         return self._carrier.play(hops, step)
+
+    @property
+    def path(self) -> str:
+        """How the last training round travelled."""
+        return "relay" if self.transport == "relay" else self._carrier.path
 
     def close(self) -> None:
         """Let the parties go; the grid cannot be used afterwards."""

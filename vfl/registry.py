@@ -94,8 +94,10 @@ def check_options(family: str, name: str, member: type[Any], options: set[str]) 
     allowed = [field.name for field in dataclasses.fields(member) if field.init]
     for option in sorted(options):
         if option not in allowed:
-            message = unknown_name(f"option of {family} {name!r}", option, allowed) if allowed else (
-                f"{family} {name!r} takes no options, got {option!r}; remove it"
+            message = (
+                unknown_name(f"option of {family} {name!r}", option, allowed)
+                if allowed
+                else (f"{family} {name!r} takes no options, got {option!r}; remove it")
             )
             raise ConfigError(message, key=option)
 
@@ -111,7 +113,9 @@ def _out_of_tree(family: str, name: str) -> type[Any]:
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise RegistryError(f"cannot import {family} {name!r} ({error}); check the path and that it is installed") from None
+        raise RegistryError(
+            f"cannot import {family} {name!r} ({error}); check the path and that it is installed"
+        ) from None
 
 
 def _entry(path: Path) -> Entry | None:

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-import safetensors
+import numpy as np
+import safetensors.numpy
 from flwr.app import Array, ArrayRecord
 
 from vfl.errors import DataError
@@ -24,9 +25,6 @@ from vfl.wire import STYPE, body_bytes, decode
 
 Direction = Literal["sent", "received"]
 CHUNK_BYTES = 8 * 2**20
-
-_SAFE = {"<f4": "float32", "<i8": "int64", "<i4": "int32", "|u1": "uint8", "<f8": "float64"}
-_NUMPY = {"F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1", "F64": "<f8"}
 
 
 class TranscriptWriter:
@@ -52,18 +50,18 @@ class TranscriptWriter:
         """Write what is pending as one chunk."""
         if not self._pending:
             return
-        tensors: dict[str, dict[str, object]] = {}
+        arrays: dict[str, np.ndarray] = {}
         lossy: dict[str, object] = {}
         for _, direction, key, record in self._pending:
             for part, array in (("rows", record["rows"]), ("body", record["body"])):
                 name = f"{direction}/{key}/{part}"
-                raw = array.stype == STYPE["raw"]
-                shape = list(array.shape) if raw else [len(array.data)]
-                tensors[name] = {"dtype": _SAFE[array.dtype] if raw else "uint8", "shape": shape, "data": array.data}
-                if not raw:
+                if array.stype == STYPE["raw"]:
+                    arrays[name] = np.frombuffer(array.data, dtype=array.dtype).reshape(array.shape)
+                else:
+                    arrays[name] = np.frombuffer(array.data, dtype=np.uint8)
                     lossy[name] = [array.stype, array.dtype, list(array.shape)]
         steps = [step for step, *_ in self._pending]
-        payload = safetensors.serialize(tensors, metadata={"lossy": json.dumps(lossy)})
+        payload = safetensors.numpy.save(arrays, metadata={"lossy": json.dumps(lossy)})
         write_whole(self._folder / _chunk_name(min(steps), max(steps), payload), payload)
         self._pending, self._size = [], 0
 
@@ -115,13 +113,13 @@ def _decode_chunk(payload: bytes) -> Iterator[tuple[Direction, Envelope]]:
     metadata = json.loads(payload[8 : 8 + header_size])["__metadata__"]
     lossy: dict[str, tuple[str, str, list[int]]] = json.loads(metadata["lossy"])
     arrays: dict[str, Array] = {}
-    for name, entry in safetensors.deserialize(payload):
-        stype, dtype, shape = lossy.get(name) or (STYPE["raw"], _NUMPY[entry["dtype"]], entry["shape"])
-        arrays[name] = Array(dtype=dtype, shape=tuple(shape), stype=stype, data=bytes(entry["data"]))
+    for name, values in safetensors.numpy.load(payload).items():
+        stype, dtype, shape = lossy.get(name) or (STYPE["raw"], values.dtype.str, list(values.shape))
+        arrays[name] = Array(dtype=dtype, shape=tuple(shape), stype=stype, data=values.tobytes())
     for name in sorted((name for name in arrays if name.endswith("/body")), key=lambda name: int(name.split("/")[4])):
         direction, _, key = name.removesuffix("/body").partition("/")
-        rows = arrays[f"{direction}/{key}/rows"]
-        yield ("sent" if direction == "sent" else "received"), decode(key, ArrayRecord({"rows": rows, "body": arrays[name]}))
+        record = ArrayRecord({"rows": arrays[f"{direction}/{key}/rows"], "body": arrays[name]})
+        yield ("sent" if direction == "sent" else "received"), decode(key, record)
 
 
 def _chunk_name(first: int, last: int, payload: bytes) -> str:

@@ -11,6 +11,10 @@ PartyId = str
 """Name of a party, unique in a run: `publisher_1`, `publisher_2`, ..., `advertiser`, `referee`."""
 
 
+ADVERTISER: PartyId = "advertiser"
+REFEREE: PartyId = "referee"
+
+
 class Kind(StrEnum):
     """What an envelope carries; defenses and attacks name the kinds they act on."""
 

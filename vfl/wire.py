@@ -45,10 +45,12 @@ def encode(envelope: Envelope, codec: Codec) -> tuple[str, ArrayRecord]:
     data = _lossy(body, codec) if lossy else body.numpy().tobytes()
     stype = STYPE[codec] if lossy else STYPE["raw"]
     rows = envelope.rows.numpy().astype(_ROW_DTYPE)
-    record = ArrayRecord({
-        "rows": Array(dtype=_ROW_DTYPE, shape=tuple(rows.shape), stype=STYPE["raw"], data=rows.tobytes()),
-        "body": Array(dtype=_DTYPES[body.dtype], shape=tuple(body.shape), stype=stype, data=data),
-    })
+    record = ArrayRecord(
+        {
+            "rows": Array(dtype=_ROW_DTYPE, shape=tuple(rows.shape), stype=STYPE["raw"], data=rows.tobytes()),
+            "body": Array(dtype=_DTYPES[body.dtype], shape=tuple(body.shape), stype=stype, data=data),
+        }
+    )
     return header(envelope.kind, envelope.src, envelope.dst, envelope.step), record
 
 
@@ -75,7 +77,9 @@ def parse_header(key: str) -> tuple[Kind, PartyId, PartyId, int]:
     """Return kind, source, destination and step of a record key; raises `WireError` if it is not one."""
     parts = key.split("/")
     if len(parts) != 4 or parts[0] not in set(Kind) or not parts[3].isdecimal():
-        raise WireError(f"got envelope header {key!r}, allowed KIND/SRC/DST/STEP with KIND of {[k.value for k in Kind]}")
+        raise WireError(
+            f"got envelope header {key!r}, allowed KIND/SRC/DST/STEP with KIND of {[k.value for k in Kind]}"
+        )
     return Kind(parts[0]), parts[1], parts[2], int(parts[3])
 
 
@@ -133,7 +137,9 @@ def _lossy(body: Tensor, codec: Codec) -> bytes:
 
 def _decode_rows(key: str, rows: Array) -> Tensor:
     if rows.dtype != _ROW_DTYPE or len(rows.shape) != 1 or len(rows.data) != 4 * rows.shape[0]:
-        raise WireError(f"envelope {key!r} has malformed row handles ({rows.dtype}, {rows.shape}, {len(rows.data)} bytes)")
+        raise WireError(
+            f"envelope {key!r} has malformed row handles ({rows.dtype}, {rows.shape}, {len(rows.data)} bytes)"
+        )
     return torch.from_numpy(np.frombuffer(rows.data, dtype=_ROW_DTYPE).astype(np.int64))
 
 

@@ -86,7 +86,7 @@ def handle_order(rows: Tensor, pools: Tensor, seeds: Seeds) -> Tensor:
 def locate(ids: Tensor, shared: Tensor, pools: Tensor, held: dict[str, int] | None = None) -> Alignment:
     """Return the alignment of a party that holds `ids` and knows the shared ones in handle order."""
     sorter = torch.argsort(ids)
-    order = sorter[torch.searchsorted(ids[sorter], shared)]
+    order = sorter[torch.searchsorted(ids[sorter], shared.contiguous())]
     alone = torch.ones(len(ids), dtype=torch.bool)
     alone[order] = False
     train, valid, test = (int((pools == code).sum()) for code in range(3))

@@ -14,6 +14,7 @@ from vfl.models import Bottom
 from vfl.seeds import Seeds
 from vfl.types import Batch, Hop, PartyId, Phase, Role, Step, TableSchema
 
+
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
     """The `train` section of a run, as methods use it."""

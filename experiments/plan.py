@@ -1,0 +1,215 @@
+"""One resolved configuration -> what each party is told, and what the coordinator plays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.schema import ADVERTISER, PUBLISHER, Config
+from parties.spec import ModelSpec, PartySpec, TrainSpec
+from vfl.align import Aligner
+from vfl.coordinator import Plan
+from vfl.data import Described, Source
+from vfl.data.checks import check_split
+from vfl.data.cut import RowCut, Shard
+from vfl.data.shard import official_test
+from vfl.errors import ConfigError
+from vfl.grid import Roster
+from vfl.methods import Method
+from vfl.registry import build, find
+from vfl.seeds import Seeds
+from vfl.store import recorded_bytes
+from vfl.types import PartyId, Role
+
+REFEREE = "referee"
+HANDLE_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The data set of a run and how it is cut: who holds which columns and rows. Holds no value of the table."""
+
+    described: Described
+    columns: Mapping[PartyId, tuple[str, ...]]
+    cut: RowCut
+    root: Path | None
+
+    @property
+    def publishers(self) -> tuple[PartyId, ...]:
+        """The publishers' ids, in the order of the split."""
+        return tuple(party for party in self.columns if party != ADVERTISER)
+
+
+def open_world(config: Config) -> World:
+    """Describe the data set and cut it; raises `DataError` or `ConfigError` before anything is loaded."""
+    root = config.data.root or os.environ.get("VFL_DATA")
+    path = None if root is None else Path(root)
+    source: Source = build("data", config.data.member)
+    described = source.describe(path)
+    written = config.split.columns if config.split else None
+    columns = {party: tuple(names) for party, names in (written or described.split).items()}
+    check_split({party: names for party, names in columns.items() if party != ADVERTISER or names}, described.columns)
+    ordered = {party: names for party, names in columns.items() if party != ADVERTISER}
+    ordered[ADVERTISER] = columns[ADVERTISER]
+    _check_parties(config, tuple(ordered))
+    _check_classes(config, described)
+    return World(described, ordered, _cut(config, source, described, path, tuple(ordered)[:-1]), path)
+
+
+def roster(world: World) -> Roster:
+    """Return who takes part: the publishers, the advertiser, the referee."""
+    members = [(party, Role.PUBLISHER) for party in world.publishers]
+    return Roster((*members, (ADVERTISER, Role.ADVERTISER), (REFEREE, Role.REFEREE)))
+
+
+def party_specs(config: Config, world: World, folder: Path | None) -> list[PartySpec]:
+    """Return what each party is told; `folder` is the run directory, `None` writes nothing."""
+    seeds, people = Seeds(config.seed), roster(world)
+    widths = {party: _width(config, party) for party, columns in world.columns.items() if columns}
+    train = config.train
+    return [
+        PartySpec(
+            party=party,
+            role=role,
+            roster=people,
+            classes=len(world.described.classes),
+            shard=_shard(config, world, party, role),
+            align=config.aligner,
+            method=config.method.member,
+            model=ModelSpec(_bottom(config, party), config.model.top.member, widths),
+            train=TrainSpec(train.epochs, train.batch_size, train.optimizer, train.lr, train.threads_per_party),
+            seeds=seeds.scope("party", party),
+            shared=seeds.scope("shared"),
+            defenses=_defenses(config, party, role),
+            codec=config.wire.codec,
+            channel=config.sealed,
+            record_every=config.record.every if role != Role.REFEREE else 0,
+            folder=None if folder is None else str(party_folder(folder, party)),
+        )
+        for party, role in people.members
+    ]
+
+
+def party_folder(run: Path, party: PartyId) -> Path:
+    """Return the folder of a run directory that a party alone may hold."""
+    return run / REFEREE if party == REFEREE else run / "parties" / party
+
+
+def coordinator_plan(config: Config) -> Plan:
+    """Return what the coordinator plays."""
+    aligner: Aligner = build("align", config.aligner)
+    method: Method = build("method", config.method.member)
+    phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
+    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every)
+
+
+def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:
+    """Return the parties that look, together: `publisher` stands for all publishers where no party has that name."""
+    found: list[PartyId] = []
+    for name in config.threat.adversaries:
+        found += world.publishers if name == PUBLISHER and name not in world.columns else [name]
+    return tuple(dict.fromkeys(found))
+
+
+def largest_body_bytes(config: Config, world: World) -> int:
+    """Return the size of the largest body that a training round of the run sends."""
+    widest = max((_width(config, party) for party in world.publishers), default=1)
+    return max(config.train.batch_size, 1) * (4 * widest + HANDLE_BYTES)
+
+
+def check_transcript(config: Config, world: World) -> None:
+    """Refuse a run whose transcript would outgrow `record.max_mb`, naming the `every` that would fit."""
+    pools = world.cut.pools()
+    train, valid, test = (int((pools == code).sum()) for code in range(3))
+    widths = sum(_width(config, party) for party in world.publishers)
+    steps = config.train.epochs * -(-train // config.train.batch_size)
+    per_step = min(config.train.batch_size, train) * (8 * widths + 2 * HANDLE_BYTES * len(world.publishers))
+    evaluated = 2 * (valid * config.train.epochs + test) * (4 * widths + HANDLE_BYTES)
+    limit = config.record.max_mb * 2**20
+
+    def total(every: int) -> int:
+        return recorded_bytes(steps, every, per_step) + (evaluated // every if every else 0)
+
+    if total(config.record.every) > limit:
+        fits = next(every for every in range(config.record.every, 2**31) if total(every) <= limit)
+        got = f"a transcript of {total(config.record.every) / 2**20:.0f} MB"
+        raise ConfigError(f"got {got}, allowed {config.record.max_mb}; set record.every={fits}", key="record.max_mb")
+
+
+def _cut(
+    config: Config, source: Source, described: Described, root: Path | None, publishers: tuple[PartyId, ...]
+) -> RowCut:
+    if isinstance(config.holdout.by, dict):
+        message = (
+            f"got a time split by {config.holdout.by['time']!r}, allowed random or official for {config.data.name!r}"
+        )
+        raise ConfigError(f"{message}; write by: random", key="holdout.by")
+    return RowCut(
+        rows=described.rows,
+        seed=Seeds(config.seed).at("split"),
+        test=config.holdout.test,
+        valid=config.holdout.valid,
+        overlap=config.align.overlap,
+        leftover=config.align.leftover,
+        publishers=publishers,
+        test_rows=official_test(source, root) if config.holdout.by == "official" else b"",
+    )
+
+
+def _shard(config: Config, world: World, party: PartyId, role: Role) -> Shard | None:
+    if role == Role.REFEREE:
+        return None
+    return Shard(
+        source=config.data.member,
+        root=None if world.root is None else str(world.root),
+        party=party,
+        role=role,
+        columns=world.columns[party],
+        owns_label=role == Role.ADVERTISER,
+        cut=world.cut,
+    )
+
+
+def _bottom(config: Config, party: PartyId) -> Mapping[str, Any]:
+    own = config.model.parties.get(party)
+    return (own.bottom if own and own.bottom else config.model.bottom).member
+
+
+def _width(config: Config, party: PartyId) -> int:
+    own = config.model.parties.get(party)
+    return own.embedding_dim if own and own.embedding_dim else config.model.embedding_dim
+
+
+def _defenses(config: Config, party: PartyId, role: Role) -> tuple[Mapping[str, Any], ...]:
+    return tuple(
+        spec.member
+        for spec in config.defense
+        if (spec.party in (party, role.value) if spec.party else find("defense", spec.name).side == role)
+    )
+
+
+def _check_parties(config: Config, parties: tuple[PartyId, ...]) -> None:
+    known = (*parties, PUBLISHER, ADVERTISER)
+    named = [(f"threat.adversaries.{place}", party) for place, party in enumerate(config.threat.adversaries)]
+    named += [(f"model.parties.{party}", party) for party in config.model.parties]
+    named += [(f"defense.{place}.party", spec.party) for place, spec in enumerate(config.defense) if spec.party]
+    for key, party in named:
+        if party not in known:
+            raise ConfigError(f"got {party!r}, allowed {', '.join(parties)}; name one of these", key=key)
+
+
+def _check_classes(config: Config, described: Described) -> None:
+    if len(described.classes) == 2:
+        return
+    got = f"got {len(described.classes)} classes in {config.data.name!r}"
+    for place, spec in enumerate(config.defense):
+        if find("defense", spec.name).binary_only:
+            message = f"{got}, allowed 2 with defense {spec.name!r}; choose another defense"
+            raise ConfigError(message, key=f"defense.{place}.name")
+    for place, spec in enumerate(config.attack):
+        if build("attack", spec.member).needs.binary_only:
+            message = f"{got}, allowed 2 with attack {spec.name!r}; set attack=[] or choose another"
+            raise ConfigError(message, key=f"attack.{place}.name")

@@ -1,0 +1,296 @@
+"""One configuration -> one run directory, and attacks on it afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments import config as configs
+from experiments import rundir
+from experiments.leakage import Target, attack_all, check_threat, require_transcript
+from experiments.plan import (
+    REFEREE,
+    World,
+    check_transcript,
+    coordinator_plan,
+    largest_body_bytes,
+    open_world,
+    party_folder,
+    party_specs,
+)
+from experiments.progress import Progress
+from experiments.schema import ADVERTISER, AttackSpec, Config
+from parties.isolate import Isolation
+from parties.local import local_grid
+from parties.spec import PartySpec
+from vfl.compat_flwr import COORDINATOR_NODE, new_context
+from vfl.coordinator import Fit, server_app
+from vfl.coordinator import Progress as Fitted
+from vfl.errors import UserError
+from vfl.grid import PartyGrid
+from vfl.seeds import Seeds
+from vfl.types import Kind
+
+ROW_SCHEMA = 1
+MANY_IDS = 1000
+
+
+@dataclass(slots=True)
+class RunWatcher:
+    """Hears from the coordinator: shows progress, and keeps the run directory able to go on."""
+
+    out: Path
+    progress: Progress
+    steps: int = 0
+    told: float = field(default=0.0)
+
+    def phase(self, name: str, steps: int) -> None:
+        """Show a phase's beginning."""
+        self.steps = steps
+        rundir.write_status(self.out, name, 0, steps)
+        self.progress.start(name, steps)
+
+    def advance(self, name: str, done: int, loss: float | None) -> None:
+        """Show how far a phase is, at most ten times a second."""
+        now = time.monotonic()
+        if done < self.steps and now - self.told < 0.1:
+            return
+        self.told = now
+        self.progress.advance(name, done, "" if loss is None else f"loss {loss:.4f}")
+        if done >= self.steps:
+            self.progress.finish(name)
+
+    def checkpointed(self, progress: Fitted) -> None:
+        """Note that the run can go on from here."""
+        rundir.save_progress(self.out, progress)
+        rundir.write_status(self.out, "train", progress.done, self.steps)
+
+
+def simulate(
+    config: Config, out: Path | None, *, ray_address: str | None, resume: Path | None, progress: Progress
+) -> dict[str, Any]:
+    """Run a configuration to its end and return its row; `resume` goes on with an unfinished run directory.
+
+    Raises `UserError` for what its user can mend, before anything is trained, leaving nothing behind; `PartyError` where
+    a party failed, leaving a directory that can be resumed.
+    """
+    began = time.perf_counter()
+    world = open_world(config)
+    config = settle(config, world)
+    configs.check_members(config)
+    check_threat(config, world, config.attack)
+    check_transcript(config, world)
+    run_id = configs.run_id(config, data_hash(world), version("vfl-platform"))
+    target = resume or rundir.fresh(out, run_id)
+    try:
+        if resume is None:
+            (target / "config.yaml").write_text(configs.dump(config), encoding="utf-8")
+            rundir.write_json(target / "versions.json", rundir.versions())
+        return _simulate(config, world, target, _Call(run_id, ray_address, resume is not None, began), progress)
+    except UserError:
+        if resume is None:
+            shutil.rmtree(target)
+        raise
+
+
+def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, progress: Progress) -> dict[str, Any]:
+    """Attack a finished run from its transcript, without training; the run's row stays as it is.
+
+    `config` is the run's own, with the threat model it is to be attacked under. Figures go to `RUN_DIR/attacks/`.
+    """
+    row = rundir.read_json(run_dir / "row.json")
+    world = open_world(config)
+    specs = [AttackSpec.model_validate(entry) for entry in entries]
+    target = Target(config, world, run_dir)
+    check_threat(config, world, specs)
+    require_transcript(target)
+    with Isolation() as isolation:
+        leakage = attack_all(target, specs, isolation, progress)
+    for key, figures in leakage.items():
+        rundir.write_json(run_dir / "attacks" / f"{key}.json", strict(figures))
+    return strict({"schema": ROW_SCHEMA, "run_id": row["run_id"], "digest": row["digest"], "leakage": leakage})
+
+
+def settle(config: Config, world: World) -> Config:
+    """Return the configuration with what depends on the data filled in: no default attacks above two classes."""
+    if len(world.described.classes) > 2 and "attack" not in config.model_fields_set:
+        return config.model_copy(update={"attack": ()})
+    return config
+
+
+def data_hash(world: World) -> str:
+    """Return the hash of what a run reads: the shape of its table and the cut."""
+    return hashlib.sha256(repr((world.described, world.columns)).encode()).hexdigest()
+
+
+def strict(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a JSON value without NaN and infinities: a figure that does not exist is null."""
+    if isinstance(value, dict):
+        return {key: strict(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    run_id: str
+    ray_address: str | None
+    resumes: bool
+    began: float
+
+
+def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Progress) -> dict[str, Any]:
+    specs = party_specs(config, world, out)
+    with Isolation() as isolation:
+        fitted, path = _train(config, world, specs, out, call, progress)
+        rundir.write_steps(out, fitted.progress)
+        progress.start("reference", 1)
+        figures = isolation.call("parties.judging:judge", _judging(config, specs, out))
+        progress.finish("reference")
+        leakage = attack_all(Target(config, world, out), config.attack, isolation, progress)
+    row = strict(_row(_Facts(config, world, out, call, path), fitted, figures, leakage))
+    if config.record.keep == "marks":
+        for spec in specs:
+            shutil.rmtree(party_folder(out, spec.party) / "transcript", ignore_errors=True)
+    rundir.write_json(out / "row.json", row)
+    (out / rundir.COORDINATOR_FILE).unlink(missing_ok=True)
+    steps = len(fitted.progress.losses)
+    rundir.write_status(out, "done", steps, steps)
+    return row
+
+
+def _train(
+    config: Config, world: World, specs: Sequence[PartySpec], out: Path, call: _Call, progress: Progress
+) -> tuple[Fit, str]:
+    saved = rundir.load_progress(out) if call.resumes else None
+    if saved is None:
+        rundir.clear_parties(out)
+    fit = Fit(progress=saved or Fitted())
+    threads = torch.get_num_threads()
+    progress.start("start", 1)
+    grid = _grid(config, world, specs, call.ray_address)
+    progress.finish("start")
+    try:
+        app = server_app(coordinator_plan(config), fit, RunWatcher(out, progress), resume=saved is not None)
+        app(grid, new_context(COORDINATOR_NODE))
+        return fit, grid.path
+    finally:
+        grid.close()
+        torch.set_num_threads(threads)
+
+
+def _grid(config: Config, world: World, specs: Sequence[PartySpec], ray_address: str | None) -> PartyGrid:
+    if config.backend == "local":
+        return local_grid(specs, config.transport)
+    from parties.ray import ray_grid
+
+    return ray_grid(specs, config.transport, largest_body_bytes(config, world), ray_address)
+
+
+def _judging(config: Config, specs: Sequence[PartySpec], out: Path) -> dict[str, Any]:
+    seeds = Seeds(config.seed).scope("referee")
+    folder = str(party_folder(out, REFEREE))
+    players = [spec for spec in specs if spec.party != REFEREE]
+    return {"specs": players, "folder": folder, "references": list(config.references), "seeds": seeds}
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    config: Config
+    world: World
+    out: Path
+    call: _Call
+    path: str
+
+
+def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[str, Any]) -> dict[str, Any]:
+    described = facts.world.described
+    advertiser = fit.reports[ADVERTISER]
+    held = {key.removeprefix("held/"): int(count) for key, count in advertiser.items() if key.startswith("held/")}
+    return {
+        "schema": ROW_SCHEMA,
+        "run_id": facts.call.run_id,
+        "seed": facts.config.seed,
+        "backend": facts.config.backend,
+        "digest": digest(fit),
+        "out": str(facts.out),
+        "notes": _notes(facts, fit),
+        "data": {
+            "name": facts.config.data.name,
+            "synthetic": described.synthetic,
+            "rows": described.rows,
+            "classes": len(described.classes),
+            "positives": figures["positives"],
+            "base_rate": figures["base_rate"],
+            "parties": {
+                party: {"role": "advertiser" if party == ADVERTISER else "publisher", "columns": list(columns)}
+                for party, columns in facts.world.columns.items()
+            },
+        },
+        "alignment": {
+            "aligned": sum(int(advertiser[pool]) for pool in ("train", "valid", "test")),
+            "only": {party: held.get(party, 0) for party in facts.world.columns},
+            "partial": {who: count for who, count in held.items() if "+" in who},
+        },
+        "utility": figures["utility"],
+        "gain": figures["gain"],
+        "method": {"name": facts.config.method.name},
+        "leakage": dict(leakage),
+        "privacy": {"ledger": []},
+        "cost": _cost(facts, fit),
+    }
+
+
+def digest(fit: Fit) -> str:
+    """Return the digest of a run: SHA-256 over the chains of all edges, sorted by edge."""
+    edges = {
+        f"{party}>{key.removeprefix('chain/')}": link
+        for party, closing in fit.closing.items()
+        for key, link in closing.items()
+        if key.startswith("chain/")
+    }
+    return hashlib.sha256("\n".join(f"{edge} {edges[edge]}" for edge in sorted(edges)).encode()).hexdigest()
+
+
+def _cost(facts: _Facts, fit: Fit) -> dict[str, Any]:
+    sent = {
+        kind.value: sum(int(str(closing.get(f"bytes/{kind.value}", 0))) for closing in fit.closing.values())
+        for kind in Kind
+    }
+    parties = [party for party in fit.closing if party != REFEREE]
+    return {
+        "wall_s": fit.progress.wall_s,
+        "total_s": time.perf_counter() - facts.call.began,
+        "steps": len(fit.progress.losses),
+        "path": facts.path,
+        "bytes": {kind: count for kind, count in sent.items() if count},
+        "peak_rss_mb": {party: fit.closing[party]["peak_rss_mb"] for party in parties},
+    }
+
+
+def _notes(facts: _Facts, fit: Fit) -> list[str]:
+    notes: list[str] = []
+    config = facts.config
+    vocabulary = max(report.get("largest_vocabulary", 0.0) for report in fit.reports.values())
+    if config.train.epoch_guard == "warn" and config.train.epochs > 1 and vocabulary >= MANY_IDS:
+        notes.append(
+            f"a column has {vocabulary:.0f} ids and training passes {config.train.epochs} times over them: "
+            "click models overfit sparse ids from the second epoch on; compare with train.epochs=1"
+        )
+    if not config.attack and len(facts.world.described.classes) > 2:
+        notes.append(f"leakage: no default attack is defined for {len(facts.world.described.classes)} classes")
+    if facts.world.described.synthetic:
+        notes.append("the data are synthetic: no figure here says anything about real users")
+    if config.backend == "local":
+        notes.append("backend local: all parties share one process, so peak_rss_mb is that process for each of them")
+    return notes

@@ -1,0 +1,121 @@
+"""What a run is compared with: the same networks trained in one place, with and without the partners' columns.
+
+Only the referee calls this: it needs every party's columns and the labels at once. Networks, initial weights, batch
+order and optimizer are those of the run, so central training is what a run without defenses reproduces bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from parties.rows import Rows
+from parties.spec import PartySpec
+from vfl.align import Alignment
+from vfl.data.encode import EncodeOptions, fit
+from vfl.data.shard import load_features
+from vfl.losses import classification_loss, probabilities
+from vfl.sealed import Sealed
+from vfl.types import Batch, Pool, Role, Step
+
+EVALUATION_BATCH = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One party's rows and bottom model inside a reference; `bottom` is `None` for a party without columns."""
+
+    rows: Rows
+    bottom: nn.Module | None
+    width: int
+
+
+def members(specs: Sequence[PartySpec], ids: Tensor, sizes: tuple[int, int, int], labels: Tensor) -> list[Member]:
+    """Load every party's columns for the aligned rows `ids`, `(n,)` source rows in handle order.
+
+    `sizes` counts training, validation and test rows; `labels` are `(n,)` by handle and go to the advertiser's member.
+    """
+    return [_member(spec, ids, sizes, labels if spec.role == Role.ADVERTISER else None) for spec in specs]
+
+
+def central(specs: Sequence[PartySpec], ids: Tensor, sizes: tuple[int, int, int], labels: Tensor) -> Tensor:
+    """Train all parties' networks as one on the aligned rows; returns `(test, classes)` probabilities by handle."""
+    return train(members(specs, ids, sizes, labels), _advertiser(specs), sizes)
+
+
+def alone(spec: PartySpec, ids: Tensor, sizes: tuple[int, int, int], labels: Tensor) -> Tensor:
+    """Train the advertiser's own network on all labelled rows it holds; returns `(test, classes)` probabilities.
+
+    `ids`, `sizes` and `labels` count its own leftover rows among the training rows: they cost the advertiser nothing,
+    so a partner must be worth more than they are. Without columns of its own it predicts the training base rate.
+    """
+    member = _member(spec, ids, sizes, labels)
+    if member.bottom is None:
+        rates = torch.bincount(labels[: sizes[0]], minlength=spec.classes) / sizes[0]
+        return rates.expand(sizes[2], spec.classes).clone()
+    return train([member], spec, sizes)
+
+
+def train(found: Sequence[Member], advertiser: PartySpec, sizes: tuple[int, int, int]) -> Tensor:
+    """Train one network of several bottoms and a top by plain mini-batch SGD, and return test probabilities."""
+    present = [member for member in found if member.bottom is not None]
+    top = advertiser.model.build_top(sum(member.width for member in present), advertiser.classes, advertiser.seeds)
+    modules = nn.ModuleList([*(cast(nn.Module, member.bottom) for member in present), top])
+    options = advertiser.train.options()
+    optimizer = options.make_optimizer(modules.parameters())
+    labelled = next(member.rows for member in found if member.rows.labelled)
+    for step in _steps(options.epochs, options.batch_size, sizes[0]):
+        logits = _logits(present, top, step)
+        loss = classification_loss(logits, cast(Tensor, labelled.batch(step).labels))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        starts = range(0, sizes[2], EVALUATION_BATCH)
+        steps = [Step(0, "test", Pool.TEST, start=at, size=min(EVALUATION_BATCH, sizes[2] - at)) for at in starts]
+        return torch.cat([probabilities(_logits(present, top, step)) for step in steps])
+
+
+def _logits(present: Sequence[Member], top: nn.Module, step: Step) -> Tensor:
+    def embed(member: Member) -> Tensor:
+        batch: Batch = member.rows.batch(step)
+        return cast(nn.Module, member.bottom)(batch)
+
+    return top(torch.cat([embed(member) for member in present], dim=1))
+
+
+def _steps(epochs: int, batch_size: int, rows: int) -> list[Step]:
+    return [
+        Step(0, "train", Pool.TRAIN, epoch=epoch, start=start, size=min(batch_size, rows - start), shuffle=True)
+        for epoch in range(epochs)
+        for start in range(0, rows, batch_size)
+    ]
+
+
+def _member(spec: PartySpec, ids: Tensor, sizes: tuple[int, int, int], labels: Tensor | None) -> Member:
+    if spec.shard is None:
+        raise ValueError(f"{spec.party} has no shard")
+    local = load_features(spec.shard)
+    order = torch.from_numpy(np.searchsorted(local.ids, ids.numpy()))
+    encoder = fit(local.frame, local.train_rows, local.numeric, local.categorical, EncodeOptions(**spec.encoding))
+    numeric, categorical = encoder.transform(local.frame)
+    alignment = Alignment(order, *sizes, only=torch.empty(0, dtype=torch.int64))
+    sealed = None if labels is None else Sealed(_by_local_row(labels, order, len(local.ids)))
+    rows = Rows(numeric, categorical, alignment, sealed, spec.shared)
+    bottom = spec.model.build_bottom(encoder.schema, spec.role, spec.party, spec.seeds)
+    return Member(rows, bottom, 0 if bottom is None else spec.model.widths[spec.party])
+
+
+def _by_local_row(labels: Tensor, order: Tensor, rows: int) -> Tensor:
+    placed = torch.full((rows,), -1, dtype=torch.int64)
+    placed[order] = labels
+    return placed
+
+
+def _advertiser(specs: Sequence[PartySpec]) -> PartySpec:
+    return next(spec for spec in specs if spec.role == Role.ADVERTISER)
