@@ -9,7 +9,7 @@ from typing import Any
 from vfl.errors import ConfigError, UserError
 
 
-class ConfigErrors(ConfigError):
+class ConfigErrors(ConfigError):  # noqa: N818 - it is several errors, and says so
     """More than one mistake; `errors` holds them in the order of the file, and `str` gives one line each."""
 
     def __init__(self, errors: Sequence[UserError]) -> None:

@@ -7,8 +7,6 @@ Its options are kept as they are here; `experiments.checks` asks the member itse
 from __future__ import annotations
 
 import copy
-import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -22,21 +20,19 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from experiments.problems import nearest, refusal
-
-ADVERTISER = "advertiser"
-PUBLISHER = "publisher"
-RESERVED = ("referee", "coordinator", "shared")
-"""Names that no party may have: the simulation uses them itself."""
-
-
-def refuse(found: Sequence[tuple[str, str]]) -> None:
-    """Raise a validation error with one entry for each `(key below this model, message)`; nothing where there is none."""
-    if found:
-        lines = "; ".join(f"{key}: {message}" if key else message for key, message in found)
-        raise PydanticCustomError("refused", "{lines}", {"lines": lines, "found": [list(pair) for pair in found]})
+from experiments.rules import (
+    ADVERTISER,
+    PUBLISHER,
+    check_holdout_by,
+    check_leftover,
+    not_plain,
+    party_columns,
+    party_names,
+    refuse,
+)
+from vfl.errors import unknown_name
 
 
 class Section(BaseModel):
@@ -64,22 +60,8 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _options_are_plain(self) -> Spec:
-        refuse([found for key, value in (self.model_extra or {}).items() if (found := _not_plain(key, value))])
+        refuse([found for key, value in (self.model_extra or {}).items() if (found := not_plain(key, value))])
         return self
-
-
-def _not_plain(key: str, value: object) -> tuple[str, str] | None:
-    if isinstance(value, float) and not math.isfinite(value):
-        return key, refusal(value, "a finite number", "write the number you mean")
-    if isinstance(value, Mapping):
-        children = [(f"{key}.{name}", child) for name, child in value.items()]
-    elif isinstance(value, (list, tuple)):
-        children = [(f"{key}.{index}", child) for index, child in enumerate(value)]
-    elif value is None or isinstance(value, (str, int, float)):
-        return None
-    else:
-        return key, refusal(value, "text, a number, true, false, null, a list or a mapping", "write one of these")
-    return next((found for name, child in children if (found := _not_plain(name, child))), None)
 
 
 def _by_name(value: object) -> object:
@@ -105,25 +87,17 @@ class DataSpec(Spec):
     root: str | None = None
 
 
-def _by(value: object) -> object:
-    if isinstance(value, Mapping) and list(value) == ["time"] and isinstance(value["time"], str) and value["time"]:
-        return dict(value)
-    if value not in ("random", "official"):
-        refuse([("", refusal(value, "random, official or {time: COLUMN}", "write one of these"))])
-    return value
-
-
 class Holdout(Section):
     """Which rows are kept for the test and for validation, as shares of all rows.
 
-    `by` is `random`, `official` (the set's own test rows; `test` is then not used) or `{time: COLUMN}` (the latest rows).
+    `by` is `random`, `official` (the set's own test rows, whatever `test` says) or `{time: COLUMN}` (the latest rows).
     """
 
     test: float = Field(0.25, gt=0, lt=1)
     valid: float = Field(0.1, ge=0, lt=1)
     by: Annotated[
         str | dict[str, str],
-        PlainValidator(_by),
+        PlainValidator(check_holdout_by),
         WithJsonSchema(
             {
                 "anyOf": [
@@ -146,6 +120,10 @@ class Holdout(Section):
         return self
 
 
+SPLITS = ("columns",)
+"""Ways of cutting columns between parties."""
+
+
 class Split(Spec):
     """Who holds which columns: `columns` lists them by party; other ways of cutting take options of their own."""
 
@@ -153,56 +131,15 @@ class Split(Spec):
 
     @property
     def columns(self) -> dict[str, list[str]] | None:
-        """The columns by party where they are written out, else nothing."""
+        """The columns by party where the split lists them, else nothing."""
         return self.options if self.name == "columns" else None
 
     @model_validator(mode="after")
     def _parties_make_sense(self) -> Split:
-        if self.name == "columns":
-            refuse([*_party_names(self.options), *_party_columns(self.options)])
+        if self.name not in SPLITS:
+            refuse([("name", unknown_name("split", self.name, SPLITS))])
+        refuse([*party_names(self.options), *party_columns(self.options)])
         return self
-
-
-def _party_names(parties: Mapping[str, object]) -> list[tuple[str, str]]:
-    found = [
-        (party, refusal(party, "a party name of ASCII letters, digits and _", "rename the party"))
-        for party in parties
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", party) or party in RESERVED
-    ]
-    if ADVERTISER not in parties:
-        advice = nearest(ADVERTISER, list(parties), f"add {ADVERTISER}: [columns]")
-        found.append(("", refusal(list(parties), f"exactly one party named {ADVERTISER!r}", advice)))
-    elif len(parties) == 1:
-        found.append(
-            ("", refusal([ADVERTISER], "the advertiser and at least one publisher", "add publisher: [columns]"))
-        )
-    return found
-
-
-def _party_columns(parties: Mapping[str, object]) -> list[tuple[str, str]]:
-    found = []
-    for party, columns in parties.items():
-        names = columns if isinstance(columns, (list, tuple)) else None
-        if names is None or not all(isinstance(name, str) and name for name in names):
-            found.append((party, refusal(columns, "a list of column names", "write [a, b]")))
-        elif len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            found.append((party, refusal(twice, "each column once", "remove the second one")))
-        elif not names and party != ADVERTISER:
-            found.append((party, refusal([], "at least one column", "add columns or remove the party")))
-    return found
-
-
-def _leftover(value: object) -> object:
-    allowed = "even, publisher, advertiser or {PARTY: share} with shares that sum to 1"
-    if isinstance(value, Mapping):
-        shares = [share for share in value.values() if isinstance(share, (int, float)) and 0 <= share <= 1]
-        if len(shares) == len(value) and math.isclose(sum(shares), 1, abs_tol=1e-6):
-            return {str(party): float(share) for party, share in value.items()}
-    elif value in ("even", PUBLISHER, ADVERTISER):
-        return value
-    refuse([("", refusal(value, allowed, "write one of these"))])
-    return value
 
 
 class AlignSpec(Spec):
@@ -212,7 +149,7 @@ class AlignSpec(Spec):
     overlap: float = Field(1.0, ge=0, le=1)
     leftover: Annotated[
         str | dict[str, float],
-        PlainValidator(_leftover),
+        PlainValidator(check_leftover),
         WithJsonSchema(
             {
                 "anyOf": [
@@ -241,7 +178,7 @@ class ModelSection(Section):
 
 
 class Train(Section):
-    """How long and how the networks are fitted; one torch thread a party unless this says more."""
+    """How long and how the networks are fitted; `checkpoint_every` counts steps, and 0 writes no checkpoint."""
 
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(256, ge=1)
@@ -250,7 +187,7 @@ class Train(Section):
     stale: Literal[0] = 0
     threads_per_party: int = Field(1, ge=1)
     epoch_guard: Literal["off", "warn"] = "warn"
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(200, ge=0)
 
 
 class DefenseSpec(Spec):

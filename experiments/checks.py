@@ -1,0 +1,74 @@
+"""Build every member that a configuration names, so that a run is refused before anything starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from experiments.explain import Origin, dotted
+from experiments.problems import raise_all, refusal
+from experiments.rules import ADVERTISER, PUBLISHER
+from experiments.schema import Config, DefenseSpec
+from vfl.errors import ConfigError, ThreatError, UserError
+from vfl.registry import build
+
+
+def check_members(config: Config, origin: Origin | None = None) -> None:
+    """Build each data set, aligner, method, model, defense and attack, and raise what they refuse, all together.
+
+    `origin` says where the configuration came from, for the front of each line. Importing members imports torch.
+
+    Raises `RegistryError` for an unknown name, `ConfigError` for an unknown or refused option or a defense at the
+    wrong side, `ThreatError` for an attack that needs more than is granted; several as one `ConfigErrors`.
+    """
+    found: list[UserError] = []
+    for family, key, spec in _specs(config):
+        try:
+            member = build(family, spec)
+        except UserError as error:
+            below = error.key or "name"
+            found.append(type(error)(error.message, key=dotted(key, below)))
+        else:
+            found += _misplaced(config, family, key, member)
+    origin = origin or Origin()
+    raise_all([error.at(where=origin.where(error.key)) for error in found])
+
+
+def _specs(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return the family, the key and the spec of every member named."""
+    parties = [(f"model.parties.{party}.bottom", own.bottom) for party, own in config.model.parties.items()]
+    return [
+        ("data", "data", config.data.member),
+        ("align", "align", config.aligner),
+        ("method", "method", config.method.member),
+        ("model", "model.bottom", config.model.bottom.member),
+        ("model", "model.top", config.model.top.member),
+        *(("model", key, spec.member) for key, spec in parties if spec),
+        *(("defense", f"defense.{index}", spec.member) for index, spec in enumerate(config.defense)),
+        *(("attack", f"attack.{index}", spec.member) for index, spec in enumerate(config.attack)),
+    ]
+
+
+def _misplaced(config: Config, family: str, key: str, member: Any) -> list[UserError]:  # noqa: ANN401 - any family's
+    index = int(key.rpartition(".")[2]) if family in ("defense", "attack") else 0
+    if family == "defense":
+        return _wrong_side(config.defense[index], key, str(member.side))
+    if family == "attack":
+        return _beyond_the_grant(config, key, config.attack[index].key, member.needs.labelled_rows)
+    return []
+
+
+def _wrong_side(spec: DefenseSpec, key: str, side: str) -> list[UserError]:
+    role = ADVERTISER if spec.party == ADVERTISER else PUBLISHER
+    if spec.party is None or role == side:
+        return []
+    allowed = ADVERTISER if side == ADVERTISER else "a publisher"
+    message = refusal(spec.party, f"{allowed}, whose messages {spec.name!r} acts on", "remove `party`")
+    return [ConfigError(message, key=f"{key}.party")]
+
+
+def _beyond_the_grant(config: Config, key: str, name: str, needed: int) -> list[UserError]:
+    granted = config.threat.hints.labelled_rows
+    if needed <= granted:
+        return []
+    advice = f"set threat.hints.labelled_rows={needed} or have {name!r} use fewer"
+    return [ThreatError(f"got an attack that needs {needed} labelled rows, allowed {granted}; {advice}", key=key)]
