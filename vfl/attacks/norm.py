@@ -31,7 +31,9 @@ class Norm:
 
     def __post_init__(self) -> None:
         if self.positives not in ("minority", "majority"):
-            raise ValueError(f"positives: got {self.positives!r}, allowed 'minority' or 'majority'; ads have a minority")
+            raise ValueError(
+                f"positives: got {self.positives!r}, allowed 'minority' or 'majority'; ads have a minority"
+            )
 
     @property
     def needs(self) -> Needs:

@@ -45,7 +45,7 @@ class GaussianNoise:
         """Return the `(rows, dim)` gradients with the noise added, and the state as it was."""
         if body.numel() == 0:
             return body.clone(), state
-        exact = body.double()
-        noise_std = self.ratio * exact.norm(dim=1).max() / math.sqrt(body.shape[1])
-        noise = torch.randn(body.shape, generator=ctx.generator, dtype=torch.float64)
-        return (exact + noise_std * noise).to(body.dtype), state
+        noise_std = self.ratio * body.double().norm(dim=1).max() / math.sqrt(body.shape[1])
+        precision = torch.promote_types(body.dtype, torch.float32)
+        noise = torch.randn(body.shape, generator=ctx.generator, dtype=precision)
+        return (body + noise_std * noise).to(body.dtype), state

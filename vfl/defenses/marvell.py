@@ -22,7 +22,8 @@ class Marvell:
     difference of the means, the noise's mean squared length is `s` * |Delta|^2 (`s` > 0), spread over the line of
     Delta and the directions across it by `vfl.privacy.sumkl.least_sum_kl`. On that model no attacker's leak AUC
     exceeds `vfl.privacy.sumkl.leak_auc_bound`; no epsilon follows from it. `uv` says which variances the model has:
-    each class's own (`uv`), their average for both (`same`), or none (`zero`: all noise on the line of Delta).
+    each class's own (`uv`), their average for both (`same`), or none (`zero`: all noise on the line of Delta). A class
+    of a single row has variance 0.
 
     A batch of one class has no Delta. Sent bare it would stand out as the only one without noise, and every row of it
     would be known to be negative; so it is noised by the statistics of earlier batches, a moving average that keeps
@@ -62,43 +63,44 @@ class Marvell:
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return the noised `(rows, dim)` gradients and the next state; only the labels' owner can run it.
 
-        Raises `ValueError` without labels.
+        What is drawn does not depend on the labels, only its scale does. Raises `ValueError` without labels.
         """
         if ctx.labels is None:
             raise ValueError("marvell needs the sender's labels; mount it at the advertiser")
         positive = ctx.labels == 1
-        exact = body.double()
         unit = len(body) if ctx.loss_reduction == "mean" else 1
-        found = _statistics(exact * unit, positive)
+        found = _statistics(body.double() * unit, positive)
         state = self._learn(state, found)
         known = found or state
         if not known:
             return torch.zeros_like(body), state
-        return (exact + self._noise(known, positive, ctx.generator) / unit).to(body.dtype), state
+        precision = torch.promote_types(body.dtype, torch.float32)
+        xi = torch.randn((len(body), 1), generator=ctx.generator, dtype=precision)
+        across = torch.randn(body.shape, generator=ctx.generator, dtype=precision)
+        line, scales = (part.to(precision) for part in self._shape(known, unit))
+        along_std, across_std = scales[positive.long()].split(1, dim=1)
+        return (body + along_std * xi * line + across_std * across).to(body.dtype), state
 
     def _learn(self, state: State, found: State) -> State:
         if not found or not state:
             return found or state
         return {name: self.decay * state[name] + (1 - self.decay) * found[name] for name in state}
 
-    def _noise(self, known: State, positive: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the `(rows, dim)` noise of a batch; the draws do not depend on the labels, only their scales do."""
+    def _shape(self, known: State, unit: int) -> tuple[Tensor, Tensor]:
+        """Return the `(dim,)` unit vector of Delta, and the noise std by class (negative first) and part, `(2, 2)`.
+
+        The parts are the noise along the line only, and that in every direction.
+        """
         delta = known["delta"]
-        rows, dim = len(positive), len(delta)
-        length = delta.norm()
-        xi = torch.randn((rows, 1), generator=generator, dtype=torch.float64)
-        across = torch.randn((rows, dim), generator=generator, dtype=torch.float64)
+        length = float(delta.norm())
         if length == 0:
-            return torch.zeros_like(across)
-        best = self._solve(known, float(length) ** 2, dim)
-        scales = torch.tensor(
-            [
-                [math.sqrt(best.negative_along - best.negative_across), math.sqrt(best.negative_across)],
-                [math.sqrt(best.positive_along - best.positive_across), math.sqrt(best.positive_across)],
-            ],
-            dtype=torch.float64,
-        )[positive.long()]
-        return (scales[:, :1] * xi) * (delta / length) + scales[:, 1:] * across
+            return delta, torch.zeros(2, 2, dtype=torch.float64)
+        best = self._solve(known, length**2, len(delta))
+        variances = [
+            [best.negative_along - best.negative_across, best.negative_across],
+            [best.positive_along - best.positive_across, best.positive_across],
+        ]
+        return delta / length, torch.tensor(variances, dtype=torch.float64).clamp(min=0).sqrt() / unit
 
     def _solve(self, known: State, gap: float, dim: int) -> Noise:
         u, v, p = (float(known[name]) for name in ("u", "v", "p"))
@@ -115,9 +117,10 @@ def _statistics(body: Tensor, positive: Tensor) -> State:
     if positives in (0, len(body)):
         return {}
     ones, zeros = body[positive], body[~positive]
+    centre_ones, centre_zeros = ones.mean(dim=0), zeros.mean(dim=0)
     return {
-        "delta": ones.mean(dim=0) - zeros.mean(dim=0),
-        "u": zeros.var(dim=0, correction=0).mean(),
-        "v": ones.var(dim=0, correction=0).mean(),
+        "delta": centre_ones - centre_zeros,
+        "u": (zeros - centre_zeros).square().mean(),
+        "v": (ones - centre_ones).square().mean(),
         "p": torch.tensor(positives / len(body), dtype=torch.float64),
     }

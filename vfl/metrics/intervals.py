@@ -45,7 +45,7 @@ def rank(scores: Floats, positive: NDArray[np.bool_]) -> Ranking:
 
 
 def weighted_auc(weights: Floats, ranking: Ranking) -> Floats:
-    """Return the `(r,)` areas under the ROC curve for `(r, n)` weights; ties count half, NaN where a class is absent."""
+    """Return the `(r,)` areas under the ROC curve for `(r, n)` weights; ties count half, NaN without both classes."""
     ones, zeros = ranking.counts(weights)
     beaten = np.cumsum(zeros, axis=1) - zeros / 2
     pairs = ones.sum(axis=1) * zeros.sum(axis=1)
@@ -66,7 +66,7 @@ def weighted_average_precision(weights: Floats, ranking: Ranking) -> Floats:
 
 
 def resample_counts(items: int, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Yield `(chunk, items)` counts of resamples with replacement, `resamples` rows in all, a cache-sized chunk a time."""
+    """Yield the counts of `resamples` draws with replacement as `(chunk, items)` arrays, small enough for a cache."""
     chunk = max(1, _CHUNK_CELLS // max(items, 1))
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)

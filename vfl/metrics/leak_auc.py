@@ -48,8 +48,8 @@ class LeakAuc:
         """Return the figures by name, with the 95 % bootstrap `ci` of `leak_auc` over batches.
 
         `labels` are the `(n,)` true classes of `guess.rows`. `batches` counts those used and `skipped` those of one
-        class; with none to use every figure is `None`. Raises `ValueError` for more than two classes, scores that are
-        not `(n,)` and finite, or labels that are not aligned with them.
+        class; with none to use every figure is `None`. Scores of shape `(n, 2)` count as class 1 less class 0. Raises
+        `ValueError` for more than two classes, scores that are not finite, or labels that are not aligned with them.
         """
         scores, positive = _checked(guess, labels)
         _, batch = np.unique(guess.steps.numpy(), return_inverse=True)
@@ -115,14 +115,17 @@ def chance(ones: NDArray[np.int64], zeros: NDArray[np.int64]) -> dict[str, float
 
 
 def _standardised(scores: Floats, batch: NDArray[np.intp]) -> Floats:
-    sizes = np.maximum(np.bincount(batch), 1)
-    centred = scores - (np.bincount(batch, weights=scores) / sizes)[batch]
+    sizes = np.bincount(batch)
+    shifted = scores - scores[np.unique(batch, return_index=True)[1]][batch]
+    centred = shifted - (np.bincount(batch, weights=shifted) / sizes)[batch]
     std = np.sqrt(np.bincount(batch, weights=centred**2) / sizes)[batch]
     return np.divide(centred, std, out=np.zeros_like(centred), where=std > 0)
 
 
 def _checked(guess: Guess, labels: Tensor) -> tuple[Floats, NDArray[np.bool_]]:
     scores = guess.scores.detach().to(torch.float64).numpy()
+    if scores.ndim == 2 and scores.shape[1] == 2:
+        scores = scores[:, 1] - scores[:, 0]
     classes = labels.detach().numpy()
     if scores.ndim != 1 or classes.shape != scores.shape or guess.steps.shape != labels.shape:
         shapes = f"{tuple(guess.scores.shape)} and {tuple(labels.shape)}"

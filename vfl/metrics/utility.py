@@ -24,6 +24,7 @@ from vfl.metrics.intervals import (
 )
 
 _CERTAIN = 1e-7
+_ROUNDING = 1e-2
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Utility:
 
         `probabilities` are `(n,)` of class 1, or `(n, K)`; `labels` `(n,)` int64 classes. A figure that does not
         exist, such as an AUC on rows of one class, is `None`, and so is its interval. Raises `ValueError` for shapes
-        that do not match, probabilities outside 0 to 1, or labels that are not classes.
+        that do not match, probabilities outside 0 to 1 or not summing to 1, or labels that are not classes.
         """
         rows = _rows(probabilities, labels, self.bins)
         figures = _figures(np.ones((1, len(rows.loss))), rows)
@@ -82,22 +83,23 @@ def gain(
     its reduction. What does not exist is `None`. Raises as `Utility.result` does.
     """
     ours, theirs = _rows(joint, labels, 1), _rows(alone, labels, 1)
-    differences: dict[str, Callable[[Floats], Floats]] = {
-        "auc": lambda weights: _macro(weighted_auc, weights, ours) - _macro(weighted_auc, weights, theirs),
-        "log_loss": lambda weights: _mean(weights, theirs.loss) - _mean(weights, ours.loss),
+    value = _gains(np.ones((1, len(ours.loss))), ours, theirs)
+    drawn = [_gains(counts, ours, theirs) for counts in resample_counts(len(ours.loss), resamples, rng)]
+    return {name: _compared(value[name], np.concatenate([chunk[name] for chunk in drawn])) for name in value}
+
+
+def _gains(weights: Floats, ours: _Rows, theirs: _Rows) -> dict[str, Floats]:
+    return {
+        "auc": _macro(weighted_auc, weights, ours) - _macro(weighted_auc, weights, theirs),
+        "log_loss": _mean(weights, theirs.loss) - _mean(weights, ours.loss),
     }
-    counts = list(resample_counts(len(ours.loss), resamples, rng))
-    answer: dict[str, dict[str, Any]] = {}
-    for name, difference in differences.items():
-        value = _number(difference(np.ones((1, len(ours.loss))))[0])
-        drawn = np.concatenate([difference(chunk) for chunk in counts])
-        known = value is not None
-        answer[name] = {
-            "value": value,
-            "ci": percentile_interval(drawn) if known else None,
-            "p": two_sided_p(drawn) if known else None,
-        }
-    return answer
+
+
+def _compared(value: Floats, resampled: Floats) -> dict[str, Any]:
+    known = _number(value[0])
+    if known is None:
+        return {"value": None, "ci": None, "p": None}
+    return {"value": known, "ci": percentile_interval(resampled), "p": two_sided_p(resampled)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,9 @@ def _checked(probabilities: Tensor, labels: Tensor) -> tuple[Floats, NDArray[np.
         raise ValueError(f"probabilities and labels: got {shapes}, allowed (n,) or (n, K) and (n,); align the rows")
     if not bool(((p >= 0) & (p <= 1)).all()):
         raise ValueError("probabilities: got values that are not between 0 and 1; apply sigmoid or softmax first")
-    if len(y) and not (0 <= y.min() and y.max() < p.shape[1]):
+    if np.abs(p.sum(axis=1) - 1).max(initial=0.0) > _ROUNDING:
+        raise ValueError("probabilities: got rows that do not sum to 1; apply softmax first")
+    if len(y) and (y.min() < 0 or y.max() >= p.shape[1]):
         raise ValueError(f"labels: got {y.min()} to {y.max()}, allowed 0 to {p.shape[1] - 1}; encode them as classes")
     return p, y
 

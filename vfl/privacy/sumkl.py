@@ -127,8 +127,7 @@ class _Scaled:
         def back(log_variance: float) -> float:
             return min(max(math.exp(log_variance) - self.low, least), most)
 
-        inner = back(_golden_section(lambda point: self.value(back(point)), start, end))
-        return min((inner, least, most), key=self.value)
+        return back(_golden_section(lambda point: self.value(back(point)), start, end))
 
 
 def _divergence(negative: float, positive: float, gap: float) -> float:

@@ -1,0 +1,28 @@
+"""One row a registered member: the option sets its contract is run with. A new member adds its row here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Options = dict[str, Any]
+
+DEFENSES: dict[str, list[Options]] = {
+    "gaussian_noise": [{}, {"ratio": 0.0}],
+    "marvell": [{}, {"s": 0.25, "uv": "same"}, {"uv": "zero", "decay": 0.0}],
+    "max_norm": [{}],
+}
+
+ATTACKS: dict[str, list[Options]] = {
+    "direction": [{}, {"hints": 5}],
+    "norm": [{}, {"positives": "majority"}],
+}
+
+
+def cases(table: dict[str, list[Options]]) -> list[Options]:
+    """Return one buildable spec for each member and option set."""
+    return [{"name": name, **options} for name, rows in table.items() for options in rows]
+
+
+def label(spec: Options) -> str:
+    """Return a readable test id for a spec."""
+    return "-".join(str(value) for value in spec.values())
