@@ -59,9 +59,6 @@ def party_names(parties: Mapping[str, object]) -> list[tuple[str, str]]:
         near = get_close_matches(ADVERTISER, parties, n=1)
         advice = f"rename {near[0]!r} to {ADVERTISER!r}" if near else f"add {ADVERTISER}: [columns]"
         found.append(("", refusal(list(parties), f"exactly one party named {ADVERTISER!r}", advice)))
-    elif len(parties) == 1:
-        allowed = "the advertiser and at least one publisher"
-        found.append(("", refusal([ADVERTISER], allowed, "add publisher: [columns]")))
     return found
 
 

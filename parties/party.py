@@ -7,13 +7,13 @@ messages between it and the wire.
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
 import torch
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -24,14 +24,14 @@ from vfl.align import Aligner
 from vfl.channel import Channel
 from vfl.errors import WireError
 from vfl.exchange import Mail, Outgoing
+from vfl.grid import PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build
 from vfl.store import TranscriptWriter
-from vfl.types import Envelope, Hop, Kind, Pool, Step
-from vfl.wire import CONTROL_KEY, REPORT_KEY, STEP_KEY, mail, merge, read_step, step_record
+from vfl.types import Envelope, Hop, Kind, Step
+from vfl.wire import CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "finish_run")
-CONTROL_STEP = Step(index=0, phase="control", pool=Pool.TRAIN)
 _EMPTY = torch.empty(0, dtype=torch.int64)
 
 
@@ -75,20 +75,26 @@ class Party:
     hops: Mapping[str, Hop]
     app: ClientApp = field(default_factory=ClientApp)
 
-    def handle(self, name: str, message: Message, context: Context) -> Message:
-        """Run the hop called `name` on a message's envelopes and return the reply with what it sends."""
-        hop, step = self.hops[name], read_step(message.content)
+    def handle(self, message: Message, context: Context) -> Message:
+        """Run the hops that a message names, in order, on its envelopes and return the reply with what they send."""
+        step, names = read_step(message.content)
         received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
-        outgoing = self.player.handler(hop.handler)(step, {envelope.src: envelope for envelope in received})
-        content = merge(step_record(step), self._send(hop, step, outgoing))
-        if outgoing.report:
-            content[REPORT_KEY] = MetricRecord(dict(outgoing.report))
+        sent: list[tuple[str, ArrayRecord]] = []
+        report: dict[str, float] = {}
+        for name in names:
+            hop = self._hop(name)
+            outgoing = self.player.handler(hop.handler)(step, self._mail(hop, received))
+            sent += self._send(hop, step, outgoing)
+            report.update(outgoing.report)
+        content = merge(None, sent)
+        if report:
+            content[REPORT_KEY] = MetricRecord(report)
         return Message(content, reply_to=message)
 
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
         given = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
-        content = RecordDict({STEP_KEY: step_record(CONTROL_STEP)})
+        content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
         if isinstance(answer, ConfigRecord):
             content[CONTROL_KEY] = answer
@@ -96,7 +102,17 @@ class Party:
             content[REPORT_KEY] = MetricRecord(answer)
         return Message(content, reply_to=message)
 
-    def _send(self, hop: Hop, step: Step, outgoing: Outgoing) -> list[tuple[str, object]]:
+    def _hop(self, name: str) -> Hop:
+        hop = self.hops.get(name)
+        if hop is None or hop.role != self.spec.role:
+            raise WireError(f"{self.spec.party} was asked for hop {name!r}, allowed those of a {self.spec.role.value}")
+        return hop
+
+    def _mail(self, hop: Hop, received: Sequence[Envelope]) -> Mail:
+        kinds = {self.hops[name].gives for name in hop.takes}
+        return {envelope.src: envelope for envelope in received if envelope.kind in kinds}
+
+    def _send(self, hop: Hop, step: Step, outgoing: Outgoing) -> list[tuple[str, ArrayRecord]]:
         if outgoing.bodies and hop.gives is None:
             raise WireError(f"handler {hop.handler!r} sends bodies, but its hop {hop.name!r} gives nothing")
         rows = _EMPTY if outgoing.rows is None else outgoing.rows
@@ -177,7 +193,7 @@ def join(spec: PartySpec, player: Player, labels: Callable[[Tensor], Tensor] | N
     channel = Channel(spec.party) if spec.channel else None
     mounted = [Mounted(build("defense", defense)) for defense in spec.defenses]
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
-    hops = {hop.name: hop for hop in run_hops(spec) if hop.role == spec.role}
+    hops = {hop.name: hop for hop in run_hops(spec)}
     outbox = Outbox(sender, spec.codec, mounted, recorder, channel)
     party = Party(spec, player, outbox, Inbox(spec.party, recorder, channel), channel, hops)
     _register(party)
@@ -193,11 +209,10 @@ def run_hops(spec: PartySpec) -> list[Hop]:
 
 
 def _register(party: Party) -> None:
-    def serve(name: str, handle: Callable[[str, Message, Context], Message]) -> Callable[[Message, Context], Message]:
-        return lambda message, context: handle(name, message, context)
+    def serve(name: str) -> Callable[[Message, Context], Message]:
+        return lambda message, context: party.control(name, message, context)
 
-    for name in party.hops:
-        for kind in (party.app.train, party.app.evaluate, party.app.query):
-            kind(name)(serve(name, party.handle))
+    for kind in (party.app.train, party.app.evaluate, party.app.query):
+        kind(PLAY)(party.handle)
     for name in CONTROLS:
-        party.app.query(name)(serve(name, party.control))
+        party.app.query(name)(serve(name))

@@ -29,7 +29,7 @@ from parties.local import make_party
 from parties.spec import PartySpec
 from vfl.compat_flwr import identify, new_context
 from vfl.errors import PartyError, UserError, VflError
-from vfl.grid import PartyGrid, Report, Roster, category, read_report
+from vfl.grid import PLAY, PartyGrid, Report, Roster, category, read_report
 from vfl.types import Hop, PartyId, Role, Step
 from vfl.wire import STEP_KEY, mail, merge, read_step, step_record
 
@@ -60,8 +60,8 @@ class PartyActor:
         With no takers it returns the reply without envelopes: a report, and a token for what runs after it.
         """
         records = [entry for message in given if message is not None for entry in self._mine(message)]
-        step = read_step(header)
-        message = Message(merge(header.config_records[STEP_KEY], records), self._node, f"{category(step)}.{name}")
+        step, _ = read_step(header)
+        message = Message(merge(step_record(step, (name,)), records), self._node, f"{category(step)}.{PLAY}")
         reply = self._party.app(message, self._context)
         if not splits:
             return reply

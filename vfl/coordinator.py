@@ -91,8 +91,16 @@ class Coordinator:
     fit: Fit
     watcher: Watcher
 
-    def run(self, resume: bool) -> None:
+    def run(self, resume: bool = False) -> None:
         """Align, train, evaluate, and collect what the parties leave behind."""
+        self.begin(resume)
+        self._train()
+        self._evaluate("test", Pool.TEST)
+        for party, reply in self._control("finish_run", {}).items():
+            self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
+
+    def begin(self, resume: bool = False) -> None:
+        """Bring the parties to where the next training round can be played."""
         self._greet()
         if resume:
             answers = self._control("restore", {"step": self.fit.progress.step})
@@ -101,10 +109,12 @@ class Coordinator:
             answers = self._control("prepare", {})
         self.fit.reports = {party: read_report(party, reply) for party, reply in answers.items()}
         self._refuse_empty()
-        self._train()
-        self._evaluate("test", Pool.TEST)
-        for party, reply in self._control("finish_run", {}).items():
-            self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
+
+    def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
+        """Play one round under the run's next step number, and return what each party reports."""
+        reports = self.grid.play(hops, replace(step, index=self.fit.progress.step))
+        self.fit.progress.step += 1
+        return reports
 
     def _greet(self) -> None:
         answers = self._control("hello", {})
@@ -113,18 +123,18 @@ class Coordinator:
 
     def _align(self) -> None:
         self.watcher.phase("align", 1)
-        self._play(self.plan.align, Step(0, "align", Pool.TRAIN))
+        self.play(self.plan.align, Step(0, "align", Pool.TRAIN))
         self.watcher.advance("align", 1, None)
 
     def _train(self) -> None:
-        total = sum(len(list(_steps(phase, self.fit.rows(phase.pool)))) for phase in self.plan.phases)
+        total = sum(len(list(phase_steps(phase, self.fit.rows(phase.pool)))) for phase in self.plan.phases)
         self.watcher.phase("train", total)
         self.watcher.advance("train", self.fit.progress.done, None)
         began = time.perf_counter() - self.fit.progress.wall_s
         for done, (phase, step, ends_epoch) in enumerate(self._schedule(), start=1):
             if done <= self.fit.progress.done:
                 continue
-            report = self._play(phase.hops, step)["advertiser"]
+            report = self.play(phase.hops, step)["advertiser"]
             loss = report.get("loss")
             self.fit.progress.losses.append(float("nan") if loss is None else loss)
             if ends_epoch:
@@ -138,7 +148,7 @@ class Coordinator:
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
         for phase in self.plan.phases:
-            for step, ends_epoch in _steps(phase, self.fit.rows(phase.pool)):
+            for step, ends_epoch in phase_steps(phase, self.fit.rows(phase.pool)):
                 yield phase, step, ends_epoch
 
     def _validate(self, done: int) -> None:
@@ -151,13 +161,7 @@ class Coordinator:
         rows = self.fit.rows(pool)
         sizes = range(0, rows, EVALUATION_BATCH)
         steps = [Step(0, phase, pool, start=start, size=min(EVALUATION_BATCH, rows - start)) for start in sizes]
-        return [self._play(self.plan.evaluate, step)["advertiser"] for step in steps]
-
-    def _play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
-        """Play one round under the run's next step number."""
-        reports = self.grid.play(hops, replace(step, index=self.fit.progress.step))
-        self.fit.progress.step += 1
-        return reports
+        return [self.play(self.plan.evaluate, step)["advertiser"] for step in steps]
 
     def _control(self, name: str, given: Mapping[str, object]) -> dict[PartyId, Message]:
         step = step_record(Step(0, "control", Pool.TRAIN))
@@ -178,7 +182,8 @@ class Coordinator:
                 raise DataError(f"got zero aligned {pool.value} rows, allowed 1 or more; lower the other shares")
 
 
-def _steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
+def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
+    """Yield the step headers of a phase over so many rows, and whether each ends an epoch."""
     for epoch in range(phase.epochs):
         for start in range(0, rows, phase.batch_size):
             size = min(phase.batch_size, rows - start)

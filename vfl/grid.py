@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
-from flwr.app import Message, RecordDict
+from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
 from vfl.compat_flwr import COORDINATOR_NODE, Run, empty_run, identify, set_message_id
 from vfl.errors import PartyError
-from vfl.types import Hop, PartyId, Role, Step
+from vfl.types import Hop, Kind, PartyId, Role, Step
 from vfl.wire import REPORT_KEY, mail, merge, step_record
+
+PLAY = "play"
+"""Action of every message that plays hops; the step header names which."""
 
 Report = dict[str, float]
 Send = Callable[[Sequence[Message]], Sequence[Message]]
@@ -141,20 +145,57 @@ def category(step: Step) -> str:
     return {"align": "query", "control": "query", "valid": "evaluate", "test": "evaluate"}.get(step.phase, "train")
 
 
-def walk(roster: Roster, hops: tuple[Hop, ...], step: Step, send: Send) -> dict[PartyId, Report]:
-    """Play a round hop by hop over anything that delivers messages and returns replies."""
-    given: dict[str, list[Message]] = {}
-    reports: dict[PartyId, Report] = {party: {} for party in roster.ids()}
-    record = step_record(step)
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Hops of one role that can run on one message: nothing they need is made between them elsewhere."""
+
+    role: Role
+    hops: tuple[Hop, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hops' names, in the order they run."""
+        return tuple(hop.name for hop in self.hops)
+
+
+@lru_cache(maxsize=64)
+def stages(hops: tuple[Hop, ...]) -> tuple[Stage, ...]:
+    """Group a round's hops into as few messages as their order allows.
+
+    A hop joins the last stage of its role if all that it takes from other roles was made in earlier stages.
+    """
+    found: list[Stage] = []
+    place: dict[str, int] = {}
+    roles = {hop.name: hop.role for hop in hops}
     for hop in hops:
-        parties = roster.of(hop.role)
-        inputs = [reply for name in hop.takes for reply in given[name]]
+        needs = max((place[name] for name in hop.takes if roles[name] != hop.role), default=-1)
+        last = max((at for at, stage in enumerate(found) if stage.role == hop.role), default=-1)
+        if last > needs:
+            found[last] = Stage(hop.role, (*found[last].hops, hop))
+        else:
+            last = len(found)
+            found.append(Stage(hop.role, (hop,)))
+        place[hop.name] = last
+    return tuple(found)
+
+
+def walk(roster: Roster, hops: tuple[Hop, ...], step: Step, send: Send) -> dict[PartyId, Report]:
+    """Play a round stage by stage over anything that delivers messages and returns replies."""
+    made: dict[str, Sequence[Message]] = {}
+    reports: dict[PartyId, Report] = {party: {} for party in roster.ids()}
+    gives = {hop.name: hop.gives for hop in hops}
+    for stage in stages(hops):
+        parties = roster.of(stage.role)
+        record = step_record(step, stage.names)
+        taken = [name for hop in stage.hops for name in hop.takes if name not in stage.names and gives[name]]
+        inputs = [(reply, gives[name]) for name in taken for reply in made[name]]
         messages = [
-            Message(merge(record, _mail_for(inputs, party)), roster.node(party), f"{category(step)}.{hop.name}")
+            Message(merge(record, _mail_for(inputs, party)), roster.node(party), f"{category(step)}.{PLAY}")
             for party in parties
         ]
-        given[hop.name] = list(send(messages))
-        for party, reply in zip(parties, given[hop.name], strict=True):
+        replies = list(send(messages))
+        made.update(dict.fromkeys(stage.names, replies))
+        for party, reply in zip(parties, replies, strict=True):
             reports[party].update(read_report(party, reply))
     return reports
 
@@ -167,6 +208,8 @@ def read_report(party: PartyId, reply: Message) -> Report:
     return {key: float(value) for key, value in record.items() if isinstance(value, int | float)} if record else {}
 
 
-def _mail_for(replies: Sequence[Message], party: PartyId) -> Iterator[tuple[str, object]]:
-    for reply in replies:
-        yield from mail(reply.content, party).items()
+def _mail_for(inputs: Sequence[tuple[Message, Kind | None]], party: PartyId) -> Iterator[tuple[str, ArrayRecord]]:
+    for reply, kind in inputs:
+        for key, record in mail(reply.content, party).items():
+            if key.startswith(f"{kind}/"):
+                yield key, record

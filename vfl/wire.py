@@ -8,9 +8,9 @@ them untouched; encoding copies, so nothing that is sent shares memory with what
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import asdict
-from typing import Literal, cast
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from vfl.types import Envelope, Kind, PartyId, Pool, Step
 Codec = Literal["raw", "f16", "int8"]
 STYPE: dict[str, str] = {"raw": "vfl.raw.v1", "f16": "vfl.f16.v1", "int8": "vfl.int8.v1"}
 STEP_KEY = "step"
+HOPS_KEY = "hops"
 CONTROL_KEY = "control"
 REPORT_KEY = "report"
 
@@ -63,7 +64,7 @@ def decode(key: str, record: ArrayRecord) -> Envelope:
     body = _decode_body(key, record["body"])
     if body.ndim != 2 or (len(rows) and len(rows) != len(body)):
         raise WireError(f"envelope {key!r} has {len(rows)} rows and a body of shape {tuple(body.shape)}; they differ")
-    if body.is_floating_point() and not bool(torch.isfinite(body).all()):
+    if body.is_floating_point() and not _finite(body):
         raise WireError(f"envelope {key!r} holds values that are not finite; the sender's model diverged or is hostile")
     return Envelope(step=step, kind=kind, src=src, dst=dst, rows=rows, body=body)
 
@@ -104,27 +105,34 @@ def body_bytes(record: ArrayRecord) -> int:
     return len(record["rows"].data) + len(record["body"].data)
 
 
-def step_record(step: Step) -> ConfigRecord:
-    """Return a step header as the record that every message carries."""
-    return ConfigRecord({key: value.value if isinstance(value, Pool) else value for key, value in asdict(step).items()})
+def step_record(step: Step, hops: Sequence[str] = ()) -> ConfigRecord:
+    """Return a step header, with the hops to run, as the one record that every message to a party carries."""
+    fields = (step.index, step.phase, step.pool.value, step.epoch, step.start, step.size, int(step.shuffle))
+    return ConfigRecord({STEP_KEY: "|".join(map(str, fields)), HOPS_KEY: "|".join(hops)})
 
 
-def read_step(content: RecordDict) -> Step:
-    """Return the step header of a message; raises `WireError` where it is absent or malformed."""
+def read_step(content: RecordDict) -> tuple[Step, tuple[str, ...]]:
+    """Return the step header of a message and the hops to run; raises `WireError` where it is absent or malformed."""
     try:
-        fields = dict(content.config_records[STEP_KEY])
-        fields["pool"] = Pool(cast(str, fields["pool"]))
-        return Step(**fields)  # pyright: ignore[reportArgumentType] - the constructor's own check follows
-    except (KeyError, TypeError, ValueError) as error:
+        record = content.config_records[STEP_KEY]
+        index, phase, pool, epoch, start, size, shuffle = str(record[STEP_KEY]).split("|")
+        step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)))
+        return step, tuple(filter(None, str(record[HOPS_KEY]).split("|")))
+    except (KeyError, ValueError) as error:
         raise WireError(f"message has no valid step header ({error})") from None
 
 
-def merge(step: ConfigRecord, records: Iterable[tuple[str, ArrayRecord]]) -> RecordDict:
-    """Return message content: a step header and the envelopes that go with it."""
-    content = RecordDict({STEP_KEY: step})
+def merge(step: ConfigRecord | None, records: Iterable[tuple[str, ArrayRecord]]) -> RecordDict:
+    """Return message content: envelopes, and on the way to a party the step header they belong to."""
+    content = RecordDict() if step is None else RecordDict({STEP_KEY: step})
     for key, record in records:
         content[key] = record
     return content
+
+
+def _finite(body: Tensor) -> bool:
+    """Whether all values are finite; the sum, a third of the cost, settles it for all but absurdly large ones."""
+    return math.isfinite(body.sum().item()) or bool(torch.isfinite(body).all())
 
 
 def _lossy(body: Tensor, codec: Codec) -> bytes:

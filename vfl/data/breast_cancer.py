@@ -43,7 +43,7 @@ class BreastCancer:
 
     Licence: CC BY 4.0.
 
-    Reference: William Wolberg, Olvi Mangasarian, Nick Street, W. Street, Breast Cancer Wisconsin (Diagnostic),
+    Reference: William Wolberg, Olvi Mangasarian, Nick Street, Breast Cancer Wisconsin (Diagnostic),
     UCI Machine Learning Repository 1995, https://doi.org/10.24432/C5DW2B
     """
 
@@ -55,10 +55,9 @@ class BreastCancer:
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns for all 569 rows; raises `DataError` for a column it does not have."""
         check_columns(columns, COLUMNS, where="breast_cancer")
-        values, _ = load_breast_cancer(return_X_y=True)
-        return pd.DataFrame(values, columns=pd.Index(COLUMNS))[list(columns)]
+        values = np.asarray(load_breast_cancer(return_X_y=True)[0])
+        return pd.DataFrame({name: values[:, COLUMNS.index(name)] for name in columns}, index=range(len(values)))
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return `(569,)` int64: 1 where the tumour is malignant."""
-        _, target = load_breast_cancer(return_X_y=True)
-        return 1 - target.astype(np.int64)
+        return 1 - np.asarray(load_breast_cancer(return_X_y=True)[1], np.int64)

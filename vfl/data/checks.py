@@ -47,7 +47,7 @@ def check_frame(frame: pd.DataFrame, *, where: str = "") -> None:
     if frame.shape[0] == 0:
         raise DataError("got 0 rows, allowed one or more; check the file and the key it is joined on", where=where)
     for column in frame.columns:
-        if not frame[column].notna().any():
+        if frame[column].isna().to_numpy().all():
             message = f"got no value in {len(frame)} rows, allowed at least one; leave the column out of split"
             raise DataError(message, key=str(column), where=where)
 
@@ -78,9 +78,7 @@ def _label_fault(series: pd.Series, max_classes: int) -> str:
     if distinct > max_classes:
         return f"got {distinct} distinct labels, allowed 2 to {max_classes}; cut a quantity into classes first"
     if distinct < 2:
-        return (
-            f"got the single class {series.iloc[0]!s}, allowed two or more; check the label column and any row filter"
-        )
+        return f"got the single class {series.iloc[0]!s}, allowed two or more; check the column and any row filter"
     return ""
 
 

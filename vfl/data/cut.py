@@ -69,9 +69,9 @@ class RowCut:
         for key, bits in (("holdout.test", self.test_rows), ("holdout.valid", self.valid_rows)):
             _require(len(bits) in packed, key, f"got a mask of {len(bits)} bytes, allowed {max(packed)}; pack all rows")
         _require(
-            len(set(self.parties)) == len(self.parties) > 1,
+            len(set(self.parties)) == len(self.parties),
             "split",
-            f"got the parties {', '.join(self.parties)}, allowed a publisher or more and the advertiser, each once",
+            f"got the parties {', '.join(self.parties)}, allowed any publishers and the advertiser, each once",
         )
         self._shares()
 
@@ -99,7 +99,7 @@ class RowCut:
         return pools
 
     def holders(self) -> np.ndarray:
-        """Return `(rows,)` int16: -1 where all parties hold the row, else the index in `parties` of the one that does."""
+        """Return `(rows,)` int16: -1 where all hold the row, else the index in `parties` of the one that does."""
         holders = np.full(self.rows, ALL, np.int16)
         train = np.flatnonzero(self.pools() == TRAIN)
         order = Seeds(self.seed).numpy("overlap").permutation(train)
@@ -111,9 +111,8 @@ class RowCut:
 
     def held_by(self, party: PartyId) -> np.ndarray:
         """Return `(n,)` int64, ascending: the rows of the source that `party` holds."""
-        _require(
-            party in self.parties, "split", f"got {party!r}, allowed {', '.join(self.parties)}; check the party ids"
-        )
+        known = ", ".join(self.parties)
+        _require(party in self.parties, "split", f"got {party!r}, allowed {known}; check the party ids")
         holders = self.holders()
         return np.flatnonzero((holders == ALL) | (holders == self.parties.index(party))).astype(np.int64)
 
@@ -129,7 +128,7 @@ class RowCut:
 
     def _named_shares(self, leftover: str) -> Mapping[PartyId, float]:
         roles = {"even": self.parties, "publisher": self.publishers, "advertiser": (self.advertiser,)}
-        among = roles.get(leftover, (leftover,))
+        among = roles.get(leftover, (leftover,)) or self.parties
         return dict.fromkeys(among, 1 / len(among))
 
 

@@ -42,10 +42,9 @@ class Digits:
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these pixels for all 1,797 rows; raises `DataError` for a column it does not have."""
         check_columns(columns, COLUMNS, where="digits")
-        values, _ = load_digits(return_X_y=True)
-        return pd.DataFrame(values, columns=pd.Index(COLUMNS))[list(columns)]
+        values = np.asarray(load_digits(return_X_y=True)[0])
+        return pd.DataFrame({name: values[:, COLUMNS.index(name)] for name in columns}, index=range(len(values)))
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return `(1797,)` int64: the digit, 0 to 9."""
-        _, target = load_digits(return_X_y=True)
-        return target.astype(np.int64)
+        return np.asarray(load_digits(return_X_y=True)[1], np.int64)

