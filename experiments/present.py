@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,7 +78,7 @@ def leakage_section(leakage: Mapping[str, Row]) -> list[RenderableType]:
 
 def number(value: object, digits: int = 4, sign: bool = False) -> str:
     """Return a figure with fixed digits, `-` where it does not exist."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         return ABSENT
     return f"{value:{'+' if sign else ''}.{digits}f}"
 
@@ -187,7 +188,7 @@ def _leakage(leakage: Mapping[str, Row]) -> RenderableType | None:
             table.add_row("" if shown else name, *line)
             shown = True
         if not shown:
-            table.add_row(name, "no figure, see notes")
+            table.add_row(name, "", *[ABSENT] * 5, "see notes")
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -55,3 +55,10 @@ def shown(value: Any) -> str:  # noqa: ANN401 - whatever a person typed
         return str(value).lower()
     text = repr(list(value)) if isinstance(value, tuple) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def placed(error: UserError, where: Callable[[str], str]) -> UserError:
+    """Return the same error, or errors, with the file of each key filled in where it was not known deeper down."""
+    if isinstance(error, ConfigErrors):
+        return ConfigErrors([placed(each, where) for each in error.errors])
+    return error.at(where=where(error.key)) if error.key else error

@@ -1,0 +1,318 @@
+"""The command line, `vfl`. Heavy modules are imported inside commands: help and listings come at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+import typer.core
+
+from experiments.output import emit_errors, emit_json, emit_line, strict
+from vfl.errors import ConfigError, UserError, VflError
+
+INTERRUPTED = 130
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's; may be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Write one strict JSON object to stdout and nothing else.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
+
+
+class _PlainCommand(typer.core.TyperCommand):
+    """A command whose help is plain text: Typer escapes its brackets for rich even where rich does not print it."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help as it is printed."""
+        return super().get_help(ctx).replace("\\[", "[")
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+_SETTINGS: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "suggest_commands": False,
+}
+app = typer.Typer(
+    name="vfl",
+    help="Simulate vertical federated learning for advertising before two companies wire it up.",
+    epilog=_examples(
+        "vfl simulate", "vfl list defense", "vfl simulate --set defense.0.name=marvell", "vfl show runs/ID"
+    ),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    **_SETTINGS,
+)
+config_app = typer.Typer(
+    help="Check a configuration, or print the schema of one.",
+    epilog=_examples("vfl config check configs/run/adult.yaml", "vfl config schema > schema.json"),
+    **_SETTINGS,
+)
+app.add_typer(config_app, name="config")
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Print the help where no command is given."""
+    if show_version:
+        sys.stdout.write(f"vfl {version('vfl-platform')}\n")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+
+
+@app.command(
+    cls=_PlainCommand,
+    epilog=_examples(
+        "vfl simulate",
+        "vfl simulate configs/run/quick_local.yaml --seed 3 --out runs/third --json",
+        "vfl simulate --set train.epochs=1 --set defense='[{name: marvell, s: 4}]'",
+        "vfl simulate --ray-address auto",
+        "vfl simulate --resume runs/third",
+    ),
+)
+def simulate(  # noqa: PLR0913 - a command's parameters are its options
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]")] = None,
+    sets: Sets = None,
+    backend: Annotated[str | None, typer.Option(help="ray or local; `backend` of the file otherwise.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster to join: auto or HOST:PORT.")] = None,
+    seed: Annotated[int | None, typer.Option(help="`seed` of the file otherwise.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A new or empty directory; runs/RUN_ID otherwise.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with an unfinished run, from its own config.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train one configuration; show gain, leakage and cost.
+
+    The gain is what the partner's data adds over what the advertiser knows alone. CONFIG is a YAML file; without one
+    the default run is made.
+    """
+    from experiments.config import load, origin_of
+    from experiments.folder import CONFIG, finished, read_row, require_fresh, require_run
+
+    if resume is not None:
+        given = {"CONFIG": config, "--set": sets, "--backend": backend, "--seed": seed, "--out": out}
+        _refuse_beside_resume(resume, [name for name, value in given.items() if value is not None and value != []])
+        require_run(resume)
+        if finished(resume):
+            return _show_row(read_row(resume), as_json)
+        config = resume / CONFIG
+    if out is not None:
+        require_fresh(out, f"name another one, or go on with it: --resume {out}")
+    asked = load(config, sets or (), seed=seed, backend=backend)
+    if ray_address is not None and asked.backend != "ray":
+        raise ConfigError(
+            f"got backend {asked.backend}, allowed ray; leave it out", key=ray_address, where="--ray-address"
+        )
+
+    def run(progress: Any) -> dict[str, Any]:  # noqa: ANN401 - a Progress, whose module is imported late
+        from experiments import run
+
+        return run.simulate(asked, out, ray_address=ray_address, resume=resume, progress=progress)
+
+    origin = origin_of(config, sets or (), {"seed": seed, "backend": backend})
+    _show_row(_checked(asked, origin, run), as_json)
+
+
+@app.command(
+    cls=_PlainCommand,
+    epilog=_examples(
+        "vfl attack runs/ID --attack norm",
+        "vfl attack runs/ID --attack direction --set attack.0.hints=10 --set threat.hints.labelled_rows=10 --json",
+    ),
+)
+def attack(
+    run_dir: RunDir,
+    names: Annotated[list[str], typer.Option("--attack", metavar="NAME", help="An attack; may be repeated.")],
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Attack a finished run without training it again.
+
+    The attack reads the stored transcript. RUN_DIR is what `vfl simulate` wrote; its row stays as it is, and the
+    figures go to RUN_DIR/attacks.
+    Options of the attacks are set as `attack.N.option`, N counting `--attack` from 0, and the grant as `threat...`.
+    """
+    import json
+
+    from experiments.config import load, origin_of
+    from experiments.folder import CONFIG, read_row
+
+    read_row(run_dir)
+    for text in sets or ():
+        if text.split("=")[0].strip().split(".")[0] not in ("attack", "threat"):
+            raise ConfigError(f"got {text!r}, allowed keys below attack and threat; the run is trained", where="--set")
+    chosen = [f"attack={json.dumps([{'name': name} for name in names])}", *(sets or ())]
+    asked = load(run_dir / CONFIG, chosen)
+    entries = [spec.model_dump(mode="json", by_alias=True) for spec in asked.attack]
+
+    def run(progress: Any) -> dict[str, Any]:  # noqa: ANN401 - a Progress, whose module is imported late
+        from experiments import run
+
+        return run.attack(run_dir, entries, asked, progress)
+
+    result = _checked(asked, origin_of(run_dir / CONFIG, chosen), run)
+    if as_json:
+        return emit_json(result)
+    from rich.console import Console, Group
+
+    from experiments.present import leakage_section
+
+    Console().print(Group(*leakage_section(result["leakage"])), highlight=False)
+
+
+@app.command(
+    cls=_PlainCommand,
+    epilog=_examples("vfl show runs/ID", "vfl show runs/ID --json", "vfl show runs/ID --shareable /tmp/for-them"),
+)
+def show(
+    run_dir: RunDir,
+    shareable: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Copy the part that holds no row of anyone to OUT.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a finished run and the attacks made since.
+
+    RUN_DIR is what `vfl simulate` wrote.
+    """
+    from experiments.folder import copy_shareable, later_attacks, read_row
+
+    row = read_row(run_dir)
+    if shareable is not None:
+        copy_shareable(run_dir, shareable)
+        sys.stderr.write(f"copied the shareable part of {run_dir} to {shareable}\n")
+    _show_row(row, as_json, later_attacks(run_dir))
+
+
+@app.command("list", cls=_PlainCommand, epilog=_examples("vfl list", "vfl list defense", "vfl list attack --json"))
+def list_members(
+    family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what can be named in a configuration.
+
+    FAMILY is one of data, align, impute, model, method, defense, attack, metric; without one all are listed.
+    """
+    from vfl.registry import FAMILIES, entries
+
+    listed = {name: entries(name) for name in ([family] if family else FAMILIES)}
+    if as_json:
+        plain = {name: [asdict(entry) for entry in found] for name, found in listed.items()}
+        return emit_json(plain[family] if family else plain)
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("name", "summary", "reference") if family else ("family", "name", "summary"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("family", "name"))
+    for name, found in listed.items():
+        for place, entry in enumerate(found):
+            told = (entry.name, entry.summary)
+            table.add_row(*((*told, entry.reference) if family else (name if place == 0 else "", *told)))
+    Console().print(table, highlight=False, markup=False)
+
+
+@config_app.command(
+    "check",
+    cls=_PlainCommand,
+    epilog=_examples("vfl config check configs/run/adult.yaml", "vfl config check run.yaml --set train.lr=1e-2 --json"),
+)
+def check(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", show_default=False)],
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Check a configuration and every member it names; print it with all defaults filled in.
+
+    CONFIG is a YAML file.
+    """
+    from experiments.config import check_members, dump, load, origin_of, resolved
+
+    asked = load(config, sets or ())
+    check_members(asked, origin_of(config, sets or ()))
+    if as_json:
+        return emit_json({"ok": True, "config": resolved(asked)})
+    sys.stderr.write(f"{config}: ok\n")
+    sys.stdout.write(dump(asked))
+
+
+@config_app.command("schema", cls=_PlainCommand, epilog=_examples("vfl config schema > schema.json"))
+def schema(as_json: Json = False) -> None:
+    """Print the JSON schema of a configuration file; `--json` changes nothing."""
+    from experiments.config import json_schema
+
+    del as_json
+    emit_json(json_schema())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `vfl` and return its exit code: 0 ok, 2 a user error, 3 a failed party, 130 interrupted.
+
+    Errors raised on purpose become one line each on stderr; only an unexpected one leaves as a traceback.
+    """
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="vfl", standalone_mode=False)
+    except VflError as error:
+        emit_errors(error)
+        return error.exit_code
+    except click.ClickException as error:
+        emit_line(_usage(error))
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        emit_line("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    message = error.format_message().rstrip(".")
+    if context is None:
+        return message
+    where = context.command_path.removeprefix("vfl").strip()
+    return f"{where + ': ' if where else ''}{message}; see {context.command_path} --help"
+
+
+def _refuse_beside_resume(resume: Path, given: Sequence[str]) -> None:
+    if given:
+        advice = f"a run goes on from {resume}/config.yaml; leave out {' and '.join(given)}"
+        raise UserError(f"got {', '.join(given)} beside it, allowed --ray-address; {advice}", where="--resume")
+
+
+def _checked(asked: Any, origin: Any, run: Any) -> dict[str, Any]:  # noqa: ANN401 - their modules are imported late
+    """Build every member, then run; what anything writes to stdout meanwhile goes to stderr."""
+    from experiments.config import check_members
+    from experiments.problems import placed
+    from experiments.progress import on_stderr
+
+    try:
+        with redirect_stdout(sys.stderr):
+            check_members(asked, origin)
+            with on_stderr() as progress:
+                return run(progress)
+    except UserError as error:
+        raise placed(error, origin.where) from error
+
+
+def _show_row(row: dict[str, Any], as_json: bool, later: dict[str, Any] | None = None) -> None:
+    if as_json:
+        return emit_json(row)
+    from rich.console import Console
+
+    from experiments import present
+
+    present.show(strict(row), Console(), later)

@@ -1,0 +1,26 @@
+"""What every test relies on: a quiet environment, set before anything is imported, and the folder of data sets."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(
+    FLWR_TELEMETRY_ENABLED="0",
+    FLWR_DISABLE_UPDATE_CHECK="1",
+    FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    OMP_NUM_THREADS="1",
+)
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def vfl_data() -> Path:
+    folder = os.environ.get("VFL_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs data files: set VFL_DATA to the folder of data sets")
+    return Path(folder)
