@@ -16,6 +16,7 @@ import torch
 
 from experiments import config as configs
 from experiments import rundir
+from experiments.folder import read_row
 from experiments.leakage import Target, attack_all, check_threat, require_transcript
 from experiments.plan import (
     REFEREE,
@@ -107,7 +108,7 @@ def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, 
 
     `config` is the run's own, with the threat model it is to be attacked under. Figures go to `RUN_DIR/attacks/`.
     """
-    row = rundir.read_json(run_dir / "row.json")
+    row = read_row(run_dir)
     world = open_world(config)
     specs = [AttackSpec.model_validate(entry) for entry in entries]
     target = Target(config, world, run_dir)

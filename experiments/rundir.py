@@ -1,78 +1,89 @@
-"""A run directory as others read it: its row, its configuration, and the part that may be passed on."""
+"""A run directory as a run writes it: whole files, where it stands, and what it needs to go on."""
 
 from __future__ import annotations
 
 import json
+import platform
 import shutil
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from experiments.problems import shown
+import pandas as pd
+
+from experiments.folder import require_fresh
+from vfl.coordinator import Progress as Fitted
 from vfl.errors import UserError
+from vfl.store import write_whole
 
-CONFIG, ROW, ATTACKS = "config.yaml", "row.json", "attacks"
-SHAREABLE = (CONFIG, "versions.json", "status.json", "steps.parquet", ROW, ATTACKS)
-"""What holds no row-level value. All else (`parties/`, `referee/`) stays with the party it belongs to."""
-
-
-def require_run(folder: Path) -> None:
-    """Raise `UserError` where `folder` is no run directory."""
-    if not folder.is_dir():
-        raise UserError("no such run directory; check the path", where=str(folder))
-    if not (folder / CONFIG).is_file():
-        raise UserError(f"not a run directory (it has no {CONFIG}); name what `vfl simulate` wrote", where=str(folder))
+COORDINATOR_FILE = "coordinator.json"
+PACKAGES = ("vfl-platform", "torch", "flwr", "ray", "numpy", "pandas", "opacus", "cryptography")
 
 
-def require_fresh(folder: Path, advice: str) -> None:
-    """Raise `UserError`, ending in `advice`, where something stands at `folder` already; an empty directory may."""
-    if folder.is_dir() and not any(folder.iterdir()):
-        return
-    if folder.exists():
-        kind = "a directory that is not empty" if folder.is_dir() else "a file"
-        message = f"got {kind}, allowed a new or an empty directory; {advice}"
-        raise UserError(message, key=str(folder), where="--out")
+def fresh(out: Path | None, run_id: str) -> Path:
+    """Make and return the run directory: `out`, which must be new or empty, or the first free `runs/RUN_ID[-N]`."""
+    if out is not None:
+        require_fresh(out, f"name another one, or go on with it: --resume {out}")
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    for number in range(1, 10_000):
+        candidate = Path("runs") / (run_id if number == 1 else f"{run_id}-{number}")
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return candidate
+    raise UserError("got 10,000 runs of one configuration under runs/, allowed fewer; name a folder", where="--out")
 
 
-def finished(folder: Path) -> bool:
-    """Return whether the run in `folder` has come to its end: only then it has a row."""
-    return (folder / ROW).is_file()
+def write_json(path: Path, value: object) -> None:
+    """Write strict JSON, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(value, indent=2, allow_nan=False).encode() + b"\n")
 
 
-def read_row(folder: Path) -> dict[str, Any]:
-    """Return the row of a finished run; raises `UserError` where there is none."""
-    require_run(folder)
-    if not finished(folder):
-        advice = f"run vfl simulate --resume {folder}"
-        raise UserError(f"the run has not finished (it has no {ROW}); {advice}", where=str(folder))
-    return _read(folder / ROW)
+def write_status(out: Path, phase: str, step: int, steps: int) -> None:
+    """Say where the run stands, for whoever watches the directory."""
+    write_json(out / "status.json", {"phase": phase, "step": step, "steps": steps, "updated": time.time()})
 
 
-def later_attacks(folder: Path) -> dict[str, Any]:
-    """Return the leakage that attacks after the run found, by their names in the results."""
-    found: dict[str, Any] = {}
-    for path in sorted((folder / ATTACKS).glob("*.json")):
-        found.update(_read(path).get("leakage") or {})
-    return found
+def write_steps(out: Path, fitted: Fitted) -> None:
+    """Write one row a training step: its loss, and the validation loss where an epoch ended."""
+    steps = range(1, len(fitted.losses) + 1)
+    valid = pd.Series([fitted.valid.get(step) for step in steps], dtype="float64")
+    frame = pd.DataFrame({"step": steps, "loss": fitted.losses, "valid_loss": valid})
+    frame.to_parquet(out / "steps.parquet", index=False)
 
 
-def copy_shareable(folder: Path, out: Path) -> None:
-    """Copy the part of a run that may be passed on to `out`, which must be new or empty."""
-    require_run(folder)
-    require_fresh(out, "name another directory")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in SHAREABLE:
-        source = folder / name
-        if source.is_dir():
-            shutil.copytree(source, out / name)
-        elif source.is_file():
-            shutil.copyfile(source, out / name)
+def save_progress(out: Path, fitted: Fitted) -> None:
+    """Write all the coordinator needs to go on from the parties' checkpoints of this step."""
+    fields = {name: getattr(fitted, name) for name in ("step", "done", "losses", "wall_s")}
+    write_json(out / COORDINATOR_FILE, {**fields, "valid": {str(step): loss for step, loss in fitted.valid.items()}})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def load_progress(out: Path) -> Fitted | None:
+    """Return what `save_progress` wrote; `None` where the run has no checkpoint yet."""
+    path = out / COORDINATOR_FILE
+    if not path.exists():
+        return None
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be read ({type(error).__name__}); run the simulation again", where=str(path)) from None
-    if not isinstance(value, dict):
-        raise UserError(f"got {shown(value)}, allowed one JSON object; run the simulation again", where=str(path))
-    return value
+        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        fields["valid"] = {int(step): loss for step, loss in fields["valid"].items()}
+        return Fitted(**fields)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"cannot be read ({type(error).__name__}); delete it to start the run again"
+        raise UserError(message, where=str(path)) from None
+
+
+def clear_parties(out: Path) -> None:
+    """Remove what parties wrote: the run starts again from its beginning."""
+    for name in ("parties", "referee"):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def versions() -> Mapping[str, str]:
+    """Return the versions of everything a result depends on."""
+    found = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), "machine": platform.machine(), **found}
