@@ -2,13 +2,15 @@
 
 Two layers. Landlock, where the Linux kernel has it, refuses at the system call every file outside the granted folders
 and every TCP connection, whatever language asks. Python's audit hook stands everywhere, refuses by name, and also
-refuses what Landlock cannot tell apart: data files that packages ship, and importing what could load them. A peek is
-remembered, so an attack that swallows the refusal is refused all the same.
+refuses importing what could load data. Its peeks are remembered, so an attack that swallows the refusal is refused all
+the same. The hook alone, without Landlock, stops what Python code does by accident or by plain means, not an attack
+that sets out to take Python apart.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import platform
 import sys
@@ -26,7 +28,8 @@ _FILE_RIGHTS = _EXECUTE | _WRITE | _READ | 1 << 14 | 1 << 15
 _RIGHTS_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
 _CODE_SUFFIXES = (".py", ".pyc", ".so", ".pyi", ".pth")
 _SYSTEM_FILES = ("/dev/null", "/dev/urandom", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/etc/localtime")
-_SYSTEM_FOLDERS = ("/sys/devices/system/cpu", "/sys/fs/cgroup", "/proc/self/", "/usr/lib", "/lib")
+_SYSTEM_FOLDERS = ("/sys/devices/system/cpu", "/sys/fs/cgroup", "/usr/lib", "/usr/lib64", "/lib", "/lib64")
+_METADATA_SUFFIXES = (".dist-info", ".egg-info")
 _FORBIDDEN_EVENTS = (
     "socket.",
     "subprocess.",
@@ -35,6 +38,7 @@ _FORBIDDEN_EVENTS = (
     "os.posix_spawn",
     "os.fork",
     "os.kill",
+    "os.link",
     "ctypes.",
 )
 _FORBIDDEN_IMPORTS = (
@@ -45,7 +49,6 @@ _FORBIDDEN_IMPORTS = (
     "ray",
     "pyarrow",
     "sklearn.datasets",
-    "ctypes.",
 )
 
 
@@ -78,17 +81,20 @@ def confine(read: Sequence[Path], write: Sequence[Path], code: Sequence[Path]) -
     interpreter's own.
     """
     places = [Path(prefix) for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix}]
-    _landlock([*read, *places, *code, *map(Path, (*_SYSTEM_FOLDERS, *_SYSTEM_FILES))], write)
+    hidden = _data_folders()
+    shared = [part for place in (*places, *map(Path, _SYSTEM_FOLDERS)) for part in _around(place, hidden)]
+    _landlock([*read, *code, *shared, *map(Path, _SYSTEM_FILES)], write, places)
     watch = Watch()
-    data, out = _real(read), _real(write)
     modules = _real([*places, *code])
+    bounds = (_real([*read, *map(Path, (*_SYSTEM_FOLDERS, *_SYSTEM_FILES))]), _real(write), modules)
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and isinstance(arguments[0], str | bytes):
-            path = os.path.realpath(os.fsdecode(arguments[0]))
+        if event == "open" and not isinstance(arguments[0], int):
             writes = _writes(arguments[1], arguments[2])
-            if not _allowed(path, writes, (data, out, modules)):
-                watch.refuse(f"{'writing' if writes else 'reading'} {path}")
+            if not _allowed(arguments[0], writes, arguments[1] is None, bounds):
+                watch.refuse(f"{'writing' if writes else 'reading'} {arguments[0]}")
+        elif event == "os.rename" and not all(_inside(_path(end), bounds[1]) for end in arguments[:2]):
+            watch.refuse(f"renaming {arguments[0]}")
         elif event.startswith(_FORBIDDEN_EVENTS):
             watch.refuse(event)
         elif event == "import" and f"{arguments[0]}.".startswith(tuple(f"{name}." for name in _FORBIDDEN_IMPORTS)):
@@ -105,7 +111,29 @@ def landlock_abi() -> int:
     return max(0, ctypes.CDLL(None).syscall(_CREATE, None, 0, 1))
 
 
-def _landlock(readable: Sequence[Path], writable: Sequence[Path]) -> None:
+def _data_folders() -> tuple[str, ...]:
+    """Return the folders of installed packages that hold data sets: ours, and scikit-learn's."""
+    sklearn = importlib.util.find_spec("sklearn")
+    theirs = [Path(sklearn.origin).parent / "datasets"] if sklearn and sklearn.origin else []
+    return _real([Path(__file__).parent.parent / "vfl" / "data", *theirs])
+
+
+def _around(place: Path, hidden: Sequence[str]) -> list[Path]:
+    """Return what to grant for all of `place` but the hidden folders: Landlock can grant and not take back."""
+    if not _holds(place, hidden):
+        return [place]
+    if str(place) in hidden:
+        return []
+    children = [child for child in place.resolve().iterdir() if not (child.is_symlink() and _holds(child, hidden))]
+    return [part for child in children for part in _around(child, hidden)]
+
+
+def _holds(place: Path, folders: Sequence[str]) -> bool:
+    real = os.path.realpath(place)
+    return any(_inside(folder, (real,)) for folder in folders)
+
+
+def _landlock(readable: Sequence[Path], writable: Sequence[Path], listable: Sequence[Path]) -> None:
     abi = landlock_abi()
     if not abi:
         return
@@ -118,6 +146,8 @@ def _landlock(readable: Sequence[Path], writable: Sequence[Path]) -> None:
         raise OSError(ctypes.get_errno(), "cannot create a Landlock ruleset")
     for path in readable:
         _grant(libc, ruleset, path, (_EXECUTE | _READ | _LIST) & handled)
+    for path in listable:
+        _grant(libc, ruleset, path, _LIST)
     for path in writable:
         _grant(libc, ruleset, path, handled & ~_EXECUTE)
     if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0) or libc.syscall(_RESTRICT, ruleset, 0):
@@ -145,15 +175,22 @@ def _writes(mode: object, flags: object) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
-def _allowed(path: str, writes: bool, places: tuple[tuple[str, ...], ...]) -> bool:
-    data, out, modules = places
+def _allowed(asked: object, writes: bool, low_level: bool, bounds: tuple[tuple[str, ...], ...]) -> bool:
+    data, out, modules = bounds
+    path = _path(asked)
     if _inside(path, out):
         return True
-    if writes:
+    if writes or (low_level and Path(path).is_dir()):  # from a folder's descriptor any file in it opens by a bare name
         return path == "/dev/null"
-    if _inside(path, data) or path in _SYSTEM_FILES or path.startswith(_SYSTEM_FOLDERS):
+    if _inside(path, data) or (os.path.isabs(os.fspath(asked)) and not os.path.exists(path)):
+        return True
+    if Path(path).parent.name.endswith(_METADATA_SUFFIXES):
         return True
     return _inside(path, modules) and (path.endswith(_CODE_SUFFIXES) or Path(path).is_dir() or ".so." in path)
+
+
+def _path(asked: object) -> str:
+    return os.path.realpath(os.fsdecode(asked)) if type(asked) in (str, bytes, type(Path())) else ""
 
 
 def _inside(path: str, folders: Sequence[str]) -> bool:

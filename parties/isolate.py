@@ -7,7 +7,6 @@ so no job sees another's memory and none pays for the import. An attack's fork i
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import os
 import pickle
@@ -17,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -80,18 +80,30 @@ class Isolation:
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer requests until the other end closes."""
-    while header := requests.read(8):
-        request = requests.read(struct.unpack("<Q", header)[0])
-        answers.write(_fork(request) + b"\n")
+    """Answer requests until the other end closes.
+
+    `requests` must be unbuffered: each is read by its own job, so that no job finds an earlier one in its memory.
+    """
+    while header := _exactly(requests, 8):
+        answers.write(_fork(struct.unpack("<Q", header)[0], requests, answers) + b"\n")
         answers.flush()
 
 
-def _fork(request: bytes) -> bytes:
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    found = bytearray()
+    while len(found) < size and (part := stream.read(size - len(found))):
+        found += part
+    return bytes(found)
+
+
+def _fork(size: int, requests: IO[bytes], answers: IO[bytes]) -> bytes:
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        os.close(reader)
+        request = _exactly(requests, size)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for line in (reader, requests.fileno(), answers.fileno()):  # a job must not hear or answer for another
+            os.dup2(nowhere, line)
         _answer(writer, _run(request))
         os._exit(0)
     os.close(writer)
@@ -127,15 +139,18 @@ def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> objec
     work = _resolve(function)
     os.environ.clear()
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # looking for plugins would read files outside the bounds
+    os.environ["TMPDIR"] = bounds.write[0]
     os.chdir(bounds.write[0])
     watch = confine(
         [Path(path) for path in bounds.read], [Path(path) for path in bounds.write], code_places(bounds.module)
     )
     try:
         result = work(**arguments)
-    except Exception:
+    except Exception as error:
         if watch.peeks:
             raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else") from None
+        if isinstance(error, PermissionError) or "ermission denied" in str(error):
+            raise PeekError(f"was refused by the kernel ({error}); an attack sees its view and nothing else") from None
         raise
     if watch.peeks:
         raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else")
@@ -143,13 +158,20 @@ def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> objec
 
 
 def code_places(module: str) -> list[Path]:
-    """Return what a confined job may import from: our own core and attack families, and an out-of-tree module's file."""
-    ours = [
-        *PACKAGE.glob("*.py"),
-        *(PACKAGE / family for family in ("attacks", "metrics", "models", "privacy", "defenses")),
-    ]
-    spec = importlib.util.find_spec(module) if module else None
-    return ours if spec is None or spec.origin is None else [*ours, Path(spec.origin)]
+    """Return what a confined job may import from: our own core and attack families, and an out-of-tree module's file.
+
+    The module and the packages it is in are found, not imported: their code runs confined.
+    """
+    families = ("attacks", "metrics", "models", "privacy", "defenses")
+    found = [*PACKAGE.glob("*.py"), *(PACKAGE / family for family in families), *Path(__file__).parent.glob("*.py")]
+    parts, places = module.split(".") if module else [], None
+    for depth in range(1, len(parts) + 1):
+        spec = PathFinder.find_spec(".".join(parts[:depth]), places)
+        if spec is None:
+            break
+        found += [Path(spec.origin)] if spec.origin else []
+        places = spec.submodule_search_locations
+    return found
 
 
 def _resolve(function: str) -> Callable[..., object]:
@@ -177,4 +199,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     protocol = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, protocol)
+    with os.fdopen(0, "rb", buffering=0) as lines:
+        serve(lines, protocol)

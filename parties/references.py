@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from parties.rows import Rows
 from parties.spec import PartySpec
 from vfl.align import Alignment
+from vfl.coordinator import phase_steps
 from vfl.data.encode import EncodeOptions, fit
 from vfl.data.shard import load_features
 from vfl.losses import classification_loss, probabilities
 from vfl.sealed import Sealed
-from vfl.types import Batch, Pool, Role, Step
+from vfl.types import Batch, Phase, Pool, Role, Step
 
 EVALUATION_BATCH = 4096
 
@@ -69,7 +70,8 @@ def train(found: Sequence[Member], advertiser: PartySpec, sizes: tuple[int, int,
     options = advertiser.train.options()
     optimizer = options.make_optimizer(modules.parameters())
     labelled = next(member.rows for member in found if member.rows.labelled)
-    for step in _steps(options.epochs, options.batch_size, sizes[0]):
+    phase = Phase("train", (), epochs=options.epochs, batch_size=options.batch_size)
+    for step, _ in phase_steps(phase, sizes[0]):
         logits = _logits(present, top, step)
         loss = classification_loss(logits, cast(Tensor, labelled.batch(step).labels))
         optimizer.zero_grad()
@@ -87,14 +89,6 @@ def _logits(present: Sequence[Member], top: nn.Module, step: Step) -> Tensor:
         return cast(nn.Module, member.bottom)(batch)
 
     return top(torch.cat([embed(member) for member in present], dim=1))
-
-
-def _steps(epochs: int, batch_size: int, rows: int) -> list[Step]:
-    return [
-        Step(0, "train", Pool.TRAIN, epoch=epoch, start=start, size=min(batch_size, rows - start), shuffle=True)
-        for epoch in range(epochs)
-        for start in range(0, rows, batch_size)
-    ]
 
 
 def _member(spec: PartySpec, ids: Tensor, sizes: tuple[int, int, int], labels: Tensor | None) -> Member:

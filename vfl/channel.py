@@ -45,11 +45,19 @@ class Channel:
         return self._private.public_key().public_bytes_raw()
 
     def meet(self, publics: Mapping[PartyId, bytes]) -> None:
-        """Derive one key for each direction with every other party; counters start again from 0."""
+        """Derive one key for each direction with every other party, once: a second time would repeat nonces.
+
+        Raises `WireError` for a party met before, and for what is no public key.
+        """
         for other, public in publics.items():
             if other == self.party:
                 continue
-            secret = self._private.exchange(X25519PublicKey.from_public_bytes(public))
+            if other in self._out:
+                raise WireError(f"{self.party} has met {other!r} before; a new channel needs a new key pair")
+            try:
+                secret = self._private.exchange(X25519PublicKey.from_public_bytes(public))
+            except ValueError as error:
+                raise WireError(f"got no valid public key of {other!r} ({error})") from None
             self._out[other] = AESGCM(_derive(secret, self.party, other))
             self._in[other] = AESGCM(_derive(secret, other, self.party))
             self._sent[other] = self._seen[other] = 0

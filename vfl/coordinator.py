@@ -183,9 +183,16 @@ class Coordinator:
 
 
 def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
-    """Yield the step headers of a phase over so many rows, and whether each ends an epoch."""
+    """Yield the step headers of a phase over so many rows, and whether each ends an epoch.
+
+    An epoch is cut into as few batches of at most `batch_size` rows as hold it, equal to within one row: a remainder of
+    a few rows would move the weights as far as a full batch does, and with it every prediction.
+    """
+    count = -(-rows // phase.batch_size)
     for epoch in range(phase.epochs):
-        for start in range(0, rows, phase.batch_size):
-            size = min(phase.batch_size, rows - start)
+        start = 0
+        for place in range(count):
+            size = rows // count + (place < rows % count)
             step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=True)
-            yield step, start + size >= rows
+            yield step, place == count - 1
+            start += size

@@ -77,7 +77,8 @@ def build(family: str, spec: Mapping[str, Any] | str) -> Any:  # noqa: ANN401 - 
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise ConfigError(f"got {name!r}, allowed the name of a {family}; write name: {names(family)[0]}", key="name")
+        known = ", ".join(names(family))
+        raise ConfigError(f"got {name!r}, allowed one of {family}: {known}; write name: NAME", key="name")
     member = find(family, name)
     check_options(family, name, member, set(options))
     try:
@@ -111,11 +112,14 @@ def _package(family: str) -> str:
 def _out_of_tree(family: str, name: str) -> type[Any]:
     module_name, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        member = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError, TypeError, SyntaxError) as error:
         raise RegistryError(
             f"cannot import {family} {name!r} ({error}); check the path and that it is installed"
         ) from None
+    if not (isinstance(member, type) and dataclasses.is_dataclass(member)):
+        raise RegistryError(f"got {name!r}, allowed a dataclass for a {family}; decorate it with @dataclass")
+    return member
 
 
 def _entry(path: Path) -> Entry | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -30,7 +31,10 @@ REPORT_KEY = "report"
 _DTYPES = {torch.float32: "<f4", torch.int64: "<i8", torch.uint8: "|u1", torch.float64: "<f8"}
 _TORCH = {name: dtype for dtype, name in _DTYPES.items()}
 _ROW_DTYPE = "<i4"
-_LOSSY_SIZE = {"vfl.f16.v1": 2, "vfl.int8.v1": 1}
+_ITEM_BYTES = {(STYPE["raw"], name): np.dtype(name).itemsize for name in _TORCH}
+_ITEM_BYTES |= {(STYPE["f16"], "<f4"): 2, (STYPE["int8"], "<f4"): 1}
+_HEADER = re.compile(r"([^/]+)/([^/]+)/([^/]+)/(0|[1-9][0-9]{0,17})")
+_MAX_SIDE = 2**31
 
 
 def encode(envelope: Envelope, codec: Codec) -> tuple[str, ArrayRecord]:
@@ -62,7 +66,7 @@ def decode(key: str, record: ArrayRecord) -> Envelope:
         raise WireError(f"envelope {key!r} holds arrays {sorted(record)}, allowed exactly body and rows")
     rows = _decode_rows(key, record["rows"])
     body = _decode_body(key, record["body"])
-    if body.ndim != 2 or (len(rows) and len(rows) != len(body)):
+    if len(rows) and len(rows) != len(body):
         raise WireError(f"envelope {key!r} has {len(rows)} rows and a body of shape {tuple(body.shape)}; they differ")
     if body.is_floating_point() and not _finite(body):
         raise WireError(f"envelope {key!r} holds values that are not finite; the sender's model diverged or is hostile")
@@ -76,12 +80,12 @@ def header(kind: Kind, src: PartyId, dst: PartyId, step: int) -> str:
 
 def parse_header(key: str) -> tuple[Kind, PartyId, PartyId, int]:
     """Return kind, source, destination and step of a record key; raises `WireError` if it is not one."""
-    parts = key.split("/")
-    if len(parts) != 4 or parts[0] not in set(Kind) or not parts[3].isdecimal():
+    match = _HEADER.fullmatch(key)
+    if match is None or match[1] not in Kind.__members__.values():
         raise WireError(
             f"got envelope header {key!r}, allowed KIND/SRC/DST/STEP with KIND of {[k.value for k in Kind]}"
         )
-    return Kind(parts[0]), parts[1], parts[2], int(parts[3])
+    return Kind(match[1]), match[2], match[3], int(match[4])
 
 
 def chain(previous: bytes, key: str, record: ArrayRecord) -> bytes:
@@ -95,9 +99,9 @@ def chain(previous: bytes, key: str, record: ArrayRecord) -> bytes:
 
 
 def mail(content: RecordDict, party: PartyId | None = None) -> dict[str, ArrayRecord]:
-    """Return the envelope records of a message, or only those addressed to `party`."""
+    """Return the envelope records of a message, or only those addressed to `party`, if all have valid headers."""
     records = content.array_records.items()
-    return {key: record for key, record in records if party is None or key.split("/")[2] == party}
+    return {key: record for key, record in records if party is None or parse_header(key)[2] == party}
 
 
 def body_bytes(record: ArrayRecord) -> int:
@@ -117,6 +121,8 @@ def read_step(content: RecordDict) -> tuple[Step, tuple[str, ...]]:
         record = content.config_records[STEP_KEY]
         index, phase, pool, epoch, start, size, shuffle = str(record[STEP_KEY]).split("|")
         step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)))
+        if min(step.index, step.epoch, step.start, step.size) < 0:
+            raise ValueError(f"got a negative number in {record[STEP_KEY]!r}")
         return step, tuple(filter(None, str(record[HOPS_KEY]).split("|")))
     except (KeyError, ValueError) as error:
         raise WireError(f"message has no valid step header ({error})") from None
@@ -144,25 +150,29 @@ def _lossy(body: Tensor, codec: Codec) -> bytes:
 
 
 def _decode_rows(key: str, rows: Array) -> Tensor:
-    if rows.dtype != _ROW_DTYPE or len(rows.shape) != 1 or len(rows.data) != 4 * rows.shape[0]:
+    plain = (rows.stype, rows.dtype) == (STYPE["raw"], _ROW_DTYPE)
+    if not plain or len(rows.shape) != 1 or len(rows.data) != 4 * rows.shape[0]:
         raise WireError(
             f"envelope {key!r} has malformed row handles ({rows.dtype}, {rows.shape}, {len(rows.data)} bytes)"
         )
-    return torch.from_numpy(np.frombuffer(rows.data, dtype=_ROW_DTYPE).astype(np.int64))
+    handles = np.frombuffer(rows.data, dtype=_ROW_DTYPE).astype(np.int64)
+    if len(handles) and handles.min() < 0:
+        raise WireError(f"envelope {key!r} has the row handle {handles.min()}, allowed 0 or more")
+    return torch.from_numpy(handles)
 
 
 def _decode_body(key: str, body: Array) -> Tensor:
-    count = int(np.prod(body.shape)) if all(side >= 0 for side in body.shape) else -1
-    size = _LOSSY_SIZE.get(body.stype) or (np.dtype(body.dtype).itemsize if body.dtype in _TORCH else 0)
-    extra = 4 if body.stype == STYPE["int8"] else 0
-    if body.stype not in STYPE.values() or not size or len(body.data) != count * size + extra:
+    size, extra = _ITEM_BYTES.get((body.stype, body.dtype)), 4 if body.stype == STYPE["int8"] else 0
+    sane = len(body.shape) == 2 and all(0 <= side < _MAX_SIDE for side in body.shape)
+    count = math.prod(body.shape)
+    if size is None or not sane or len(body.data) != count * size + extra:
         raise WireError(f"envelope {key!r} has a malformed body ({body.stype}, {body.dtype}, {body.shape})")
-    if body.stype == STYPE["f16"]:
-        return torch.from_numpy(np.frombuffer(body.data, dtype="<f2").astype(np.float32)).reshape(body.shape)
-    if body.stype == STYPE["int8"]:
-        scale = float(np.frombuffer(body.data[:4], dtype="<f4")[0])
-        values = np.frombuffer(body.data, dtype=np.int8, offset=4).astype(np.float32)
-        return torch.from_numpy(values * np.float32(scale / 127)).reshape(body.shape)
     if not count:
         return torch.empty(body.shape, dtype=_TORCH[body.dtype])
-    return torch.frombuffer(bytearray(body.data), dtype=_TORCH[body.dtype]).reshape(body.shape)
+    data = bytearray(body.data)
+    if body.stype == STYPE["f16"]:
+        return torch.frombuffer(data, dtype=torch.float16).float().reshape(body.shape)
+    if body.stype == STYPE["int8"]:
+        scale = torch.frombuffer(data, dtype=torch.float32, count=1).item()
+        return (torch.frombuffer(data, dtype=torch.int8, offset=4) * (scale / 127)).reshape(body.shape)
+    return torch.frombuffer(data, dtype=_TORCH[body.dtype]).reshape(body.shape)

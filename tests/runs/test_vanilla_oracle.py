@@ -80,8 +80,7 @@ def _central(asked, folder) -> tuple[dict[str, dict[str, nn.Module]], list[float
     kind = torch.optim.Adam if asked.train.optimizer == "adam" else torch.optim.SGD
     optimizer = kind(parameters, lr=asked.train.lr, foreach=False, fused=False)
     losses: list[float] = []
-    for start in range(0, count, asked.train.batch_size):
-        part = slice(start, start + asked.train.batch_size)
+    for part in torch.arange(count).tensor_split(STEPS):
         logits = modules["advertiser"]["top"](_embed(modules, inputs, part))
         loss = functional.binary_cross_entropy_with_logits(logits[:, 0], labels[part])
         optimizer.zero_grad()
@@ -91,7 +90,7 @@ def _central(asked, folder) -> tuple[dict[str, dict[str, nn.Module]], list[float
     return modules, losses
 
 
-def _embed(modules: dict[str, dict[str, nn.Module]], inputs: dict[str, Batch], part: slice) -> Tensor:
+def _embed(modules: dict[str, dict[str, nn.Module]], inputs: dict[str, Batch], part: Tensor) -> Tensor:
     found = []
     for party, own in modules.items():
         batch = inputs[party]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vfl.align import Alignment
+from vfl.errors import WireError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.seeds import Seeds
 from vfl.types import Hop, Kind, PartyId, Role, Step
@@ -84,7 +85,12 @@ def handle_order(rows: Tensor, pools: Tensor, seeds: Seeds) -> Tensor:
 
 
 def locate(ids: Tensor, shared: Tensor, pools: Tensor, held: dict[str, int] | None = None) -> Alignment:
-    """Return the alignment of a party that holds `ids` and knows the shared ones in handle order."""
+    """Return the alignment of a party that holds `ids` and knows the shared ones in handle order.
+
+    Raises `WireError` where it was told of a row that it does not hold.
+    """
+    if not bool(torch.isin(shared, ids).all()):
+        raise WireError("was told that rows are shared which this party does not hold; the other side is at fault")
     sorter = torch.argsort(ids)
     order = sorter[torch.searchsorted(ids[sorter], shared.contiguous())]
     alone = torch.ones(len(ids), dtype=torch.bool)
