@@ -1,8 +1,8 @@
 """Run work in clean processes: attacks that hold only their view, and the referee that alone opens truth.
 
 Two warm servers a run (or a sweep's worker): one has torch imported and nothing of the run, for attacks; the other what
-the referee needs besides. Each job is a fork, so no job sees another's memory and none pays for the imports. An attack's
-fork is confined before its code is loaded.
+the referee needs besides. Each job is a fork, so no job sees another's memory and none pays for the imports. An
+attack's fork is confined before its code is loaded.
 """
 
 from __future__ import annotations

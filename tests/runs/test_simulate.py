@@ -180,7 +180,7 @@ REFUSED = {
     "a binary attack on ten classes": ({"data": "digits", "attack": ["norm"]}, "classes"),
     "a binary defense on ten classes": ({"data": "digits", "defense": [{"name": "marvell", "s": 1.0}]}, "classes"),
     "more hints than granted": ({"attack": [{"name": "direction", "hints": 5}]}, "labelled_rows"),
-    "an adversary that sees no gradient": ({"threat": {"adversaries": ["advertiser"]}}, "gradient"),
+    "an adversary that sees no gradient": ({"threat": {"adversaries": ["advertiser"]}, "attack": ["norm"]}, "gradient"),
     "an unknown adversary": ({"threat": {"adversaries": ["nobody"]}}, "nobody"),
 }
 
