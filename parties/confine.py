@@ -110,7 +110,7 @@ def confine(read: Sequence[Path], write: Sequence[Path], code: Sequence[Path]) -
         elif event.startswith(_FORBIDDEN_EVENTS):
             watch.refuse(event)
         elif event == "import":
-            imports.find_spec(arguments[0], None)
+            imports.find_spec(str(arguments[0]), None)
 
     imports = _Imports(watch)
     sys.meta_path.insert(0, imports)
