@@ -52,8 +52,8 @@ def mask_points(group: GroupName, secret: bytes, points: np.ndarray, workers: in
 
     Raises `WireError` for bytes that are no point of the group: off the curve, not reduced, or of small order.
     """
-    data = memoryview(np.ascontiguousarray(points)).cast("B")
-    each = (bytes(data[start : start + POINT_BYTES]) for start in range(0, len(data), POINT_BYTES))
+    data = points.tobytes()
+    each = (data[start : start + POINT_BYTES] for start in range(0, len(data), POINT_BYTES))
     return _each(partial(_POINTS[group], secret), each, workers)
 
 
