@@ -91,10 +91,8 @@ def confine(read: Sequence[Path], write: Sequence[Path], code: Sequence[Path]) -
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and not isinstance(arguments[0], int):
             writes = _writes(arguments[1], arguments[2])
-            if not _allowed(arguments[0], writes, arguments[1] is None, bounds):
+            if not _allowed(_text(arguments[0]), writes, arguments[1] is None, bounds):
                 watch.refuse(f"{'writing' if writes else 'reading'} {arguments[0]}")
-        elif event == "os.rename" and not all(_inside(_path(end), bounds[1]) for end in arguments[:2]):
-            watch.refuse(f"renaming {arguments[0]}")
         elif event.startswith(_FORBIDDEN_EVENTS):
             watch.refuse(event)
         elif event == "import" and f"{arguments[0]}.".startswith(tuple(f"{name}." for name in _FORBIDDEN_IMPORTS)):
@@ -175,22 +173,23 @@ def _writes(mode: object, flags: object) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
-def _allowed(asked: object, writes: bool, low_level: bool, bounds: tuple[tuple[str, ...], ...]) -> bool:
+def _allowed(asked: str, writes: bool, low_level: bool, bounds: tuple[tuple[str, ...], ...]) -> bool:
     data, out, modules = bounds
-    path = _path(asked)
+    path = os.path.realpath(asked)
     if _inside(path, out):
         return True
     if writes or (low_level and Path(path).is_dir()):  # from a folder's descriptor any file in it opens by a bare name
         return path == "/dev/null"
-    if _inside(path, data) or (os.path.isabs(os.fspath(asked)) and not os.path.exists(path)):
+    if _inside(path, data) or Path(path).parent.name.endswith(_METADATA_SUFFIXES):
         return True
-    if Path(path).parent.name.endswith(_METADATA_SUFFIXES):
+    if os.path.isabs(asked) and not Path(path).exists():
         return True
     return _inside(path, modules) and (path.endswith(_CODE_SUFFIXES) or Path(path).is_dir() or ".so." in path)
 
 
-def _path(asked: object) -> str:
-    return os.path.realpath(os.fsdecode(asked)) if type(asked) in (str, bytes, type(Path())) else ""
+def _text(path: object) -> str:
+    """Return a path as text; one of a type that could answer differently when it is opened stands for all files."""
+    return os.fsdecode(path) if isinstance(path, str | bytes) or type(path) is type(Path()) else os.sep
 
 
 def _inside(path: str, folders: Sequence[str]) -> bool:

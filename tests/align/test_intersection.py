@@ -8,12 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from experiments.align_files import party_names, play
+from tests.contracts.members import ALIGNERS, cases, label
 from vfl.align import Alignment
 from vfl.errors import DataError
 from vfl.registry import build, names
 from vfl.seeds import Seeds
-
-from tests.contracts.members import ALIGNERS, cases, label
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 9)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import sys
+import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,3 +146,38 @@ def test_memory_beside_the_points_does_not_grow_with_their_number() -> None:
 def test_workers_import_nothing_heavy() -> None:
     code = "import sys, vfl.crypto.masking; sys.exit('torch' in sys.modules or 'flwr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+ORPHANS = """
+import os, signal, sys
+from vfl.crypto import masking
+if __name__ == "__main__":
+    masking.mask_messages("x25519", bytes(64), [b"a"], workers=2)
+    print(*masking._pool(2)._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(ORPHANS)
+    done = subprocess.run(
+        [sys.executable, str(script)], check=False, stdout=subprocess.PIPE, text=True, timeout=60, env=environment()
+    )
+    assert done.returncode == -signal.SIGKILL
+    workers = [int(pid) for pid in done.stdout.split()]
+    assert len(workers) >= 1
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(alive(pid) for pid in workers)
+
+
+def alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().split()[2] != "Z"
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(__file__).resolve().parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 from pathlib import Path
 
@@ -16,10 +17,10 @@ RIGHT = {f"u{place}": -place for place in range(6, 20)}
 
 
 def write(path: Path, rows: dict[str, int], key: str = "id", delimiter: str = ",") -> Path:
-    opened = gzip.open(path, "wt", newline="") if path.suffix == ".gz" else path.open("w", newline="", encoding="utf-8")
-    with opened as stream:
-        writer = csv.writer(stream, delimiter=delimiter)
-        writer.writerows([["value", key], *((value, each) for each, value in rows.items())])
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter).writerows([["value", key], *((value, each) for each, value in rows.items())])
+    content = text.getvalue().encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return path
 
 

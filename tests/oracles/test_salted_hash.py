@@ -1,4 +1,4 @@
-"""Why salted hashes are unsafe: whoever takes part recovers every id it can name, from a transcript or a recorded run."""
+"""Why salted hashes are unsafe: whoever takes part recovers every id it can name, from a transcript or a run."""
 
 from __future__ import annotations
 

@@ -55,13 +55,11 @@ def announce(matched: Matched, pools: Tensor, seeds: Seeds) -> tuple[Alignment, 
     """Return the advertiser's alignment, and the message that tells everyone theirs in handle order.
 
     A publisher gets `(shared, 2)` int64: places in its own offer, and pools. The referee gets rows of the advertiser's
-    table instead of places. Handles are sorted by pool and shuffled within each, so they say nothing of any table.
+    table instead of places.
     """
     holds = {party: places != ABSENT for party, places in matched.places.items()}
     shared = np.logical_and.reduce([np.ones(len(pools), dtype=bool), *holds.values()])
-    rows = torch.from_numpy(np.flatnonzero(shared))
-    shuffled = rows[torch.randperm(len(rows), generator=seeds.torch("handles"))]
-    order = shuffled[torch.argsort(pools[shuffled], stable=True)]
+    order = handle_order(torch.from_numpy(np.flatnonzero(shared)), pools, seeds)
     sizes, their_pools = _sizes(pools[order]), pools[order]
     bodies = {
         party: torch.stack([torch.from_numpy(places)[order], their_pools], dim=1)
@@ -71,6 +69,12 @@ def announce(matched: Matched, pools: Tensor, seeds: Seeds) -> tuple[Alignment, 
     only = torch.from_numpy(np.flatnonzero(~shared))
     alignment = Alignment(order, *sizes, only, dict(held))
     return alignment, Outgoing(bodies={**bodies, REFEREE: torch.stack([order, their_pools], dim=1)})
+
+
+def handle_order(rows: Tensor, pools: Tensor, seeds: Seeds) -> Tensor:
+    """Return the rows sorted by pool and shuffled within each, so that handles say nothing of the original order."""
+    shuffled = rows[torch.randperm(len(rows), generator=seeds.torch("handles"))]
+    return shuffled[torch.argsort(pools[shuffled], stable=True)]
 
 
 def settle(announced: Tensor, rows: Tensor) -> Alignment:

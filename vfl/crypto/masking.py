@@ -7,11 +7,13 @@ that beside the `(n, 32)` arrays themselves memory does not grow with n, and on 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache, partial
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Literal
 
 import numpy as np
@@ -89,7 +91,19 @@ def _side_by_side(pool: ProcessPoolExecutor, mask: Mask, chunks: Iterator[list[b
 @lru_cache(maxsize=1)
 def _pool(workers: int) -> ProcessPoolExecutor:
     """Return the worker processes; they stay for the life of this process, as their start takes longer than a chunk."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Have this worker end when its parent is gone: the pool tells its workers of an orderly end only."""
+    Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
 
 
 def _p256_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
