@@ -33,7 +33,8 @@ Figures = dict[str, Any]
 def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Tensor, tuple[int, int, int]]:
     """Return the truth by handle, the source row of each handle, and the sizes of the three pools."""
     tensors, _ = checkpoint.load(Path(folder) / ORDER_FILE)
-    ids, pools = tensors["order"][:, 0], tensors["order"][:, 1]
+    rows, pools = tensors["order"][:, 0], tensors["order"][:, 1]
+    ids = torch.from_numpy(load_ids(shard))[rows]
     labels = torch.from_numpy(load_labels(shard))[ids]
     train, valid, test = (int((pools == code).sum()) for code in range(3))
     return Truth(Sealed(labels), train, classes), ids, (train, valid, test)
