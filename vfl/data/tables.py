@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import re
+import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "\\N")
 """Texts that stand for a missing value in a text file."""
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+"""An archive stands for the first text file in it."""
+
 PARQUET_SUFFIXES = (".parquet", ".pq")
 ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
 SEPARATORS = ",\t;|"
@@ -117,7 +121,7 @@ def as_texts(values: pd.Series) -> pd.Series:
 def _kind(path: Path) -> str:
     if not path.is_file():
         raise DataError("no such file; check the path", where=str(path))
-    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    suffix = ".csv" if path.name.endswith(ARCHIVE_SUFFIXES) else Path(path.name.removesuffix(".gz")).suffix.lower()
     kinds = (("text", TEXT_SUFFIXES), ("parquet", PARQUET_SUFFIXES), ("arrow", ARROW_SUFFIXES))
     found = [kind for kind, suffixes in kinds if suffix in suffixes]
     if not found:
@@ -129,7 +133,20 @@ def _kind(path: Path) -> str:
 
 
 def _open(path: Path) -> IO[bytes]:
+    if path.name.endswith(ARCHIVE_SUFFIXES):
+        return _first_member(path)
     return cast(IO[bytes], gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")
+
+
+def _first_member(path: Path) -> IO[bytes]:
+    try:
+        archive = tarfile.open(path)
+        member = next((each for each in archive if each.isfile() and each.name.endswith(TEXT_SUFFIXES)), None)
+    except tarfile.TarError as error:
+        raise DataError(f"cannot be read ({_line(error)}); fetch the archive again", where=str(path)) from None
+    if member is None:
+        raise DataError("got an archive without a text file, allowed one with a .csv; check it", where=str(path))
+    return cast(IO[bytes], archive.extractfile(member))
 
 
 def _first_line(path: Path) -> str:
@@ -147,11 +164,15 @@ def _first_line(path: Path) -> str:
 
 
 def separator(path: Path) -> str:
-    """Return what separates the columns of a text file: a tab in .tsv, else what its first line holds most of."""
+    """Return what separates the columns of a text file: a tab in .tsv, else what its first line holds most of.
+
+    A space does where there is neither comma, tab, semicolon nor bar.
+    """
     if path.name.removesuffix(".gz").endswith(".tsv"):
         return "\t"
     line = _first_line(path)
-    return max(SEPARATORS, key=line.count)
+    best = max(SEPARATORS, key=line.count)
+    return best if best in line or " " not in line.strip() else " "
 
 
 def _text_header(path: Path) -> tuple[str, ...]:
