@@ -8,7 +8,7 @@ still show the whole of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ class Settled:
 
     ids: Tensor
     sizes: Sizes
-    dealt: Mapping[PartyId, Tensor]
+    dealt: Mapping[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
 
 
 def settle(alignment: Alignment, shard: Shard) -> Alignment:
@@ -62,7 +62,7 @@ def settled(order: Tensor, shard: Shard) -> Settled:
     ids, pools = order[:, 0], order[:, 1]
     train, valid, test = (int((pools == code).sum()) for code in range(3))
     if not shard.keyed:
-        return Settled(ids, (train, valid, test), {})
+        return Settled(ids, (train, valid, test))
     holders = torch.from_numpy(shard.cut.deal(train))
     common = holders == ALL
     dealt = {party: ids[:train][holders == place] for place, party in enumerate(shard.cut.parties)}

@@ -139,7 +139,7 @@ def _whole(config: Config, specs: list[Any]) -> tuple[int, list[Member]]:
     from vfl.registry import build
 
     labels = torch.from_numpy(build("data", config.data.member).labels(None))[order]
-    return sizes[0], members(specs, Settled(order, (sizes[0], sizes[1], sizes[2]), {}), labels)
+    return sizes[0], members(specs, Settled(order, (sizes[0], sizes[1], sizes[2])), labels)
 
 
 def _endless(config: Config, rows: int) -> Iterator[Step]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Keyed, Source, Table
-from vfl.data.checks import check_columns, check_frame
+from vfl.data.checks import check_columns, check_frame, check_label
 from vfl.data.cut import TRAIN, OfficialTest, RowCut, Shard, pack
 from vfl.data.keys import places
 from vfl.errors import ConfigError, DataError
@@ -24,6 +24,7 @@ __all__ = [
     "labels_of",
     "load_features",
     "load_ids",
+    "load_labels",
     "load_pools",
     "official_test",
     "open_source",
@@ -95,16 +96,27 @@ def load_features(shard: Shard) -> LocalFrame:
     if not shard.owns_label:
         pools = np.zeros(len(ids), np.int8) if shard.keyed else shard.cut.pools()[ids]
         return LocalFrame(ids, pools, held, numeric, categorical)
-    classes = table.labels(root)
-    _check_rows(len(classes), shard)
+    classes = load_labels(shard)
     labels = Sealed(classes if shard.keyed else classes[ids])
     return LocalFrame(ids, load_pools(shard), held, numeric, categorical, labels)
 
 
 def labels_of(shard: Shard, ids: np.ndarray) -> np.ndarray:
     """Return the `(n,)` int64 classes of the advertiser's rows with these ids; the referee alone calls this."""
-    classes = _table(shard).labels(_root(shard))
+    classes = load_labels(shard)
     return classes[places(load_ids(shard), ids)] if shard.keyed else classes[ids]
+
+
+def load_labels(shard: Shard) -> np.ndarray:
+    """Return `(rows,)` int64 classes of all rows of the source; only the advertiser and the referee call this.
+
+    Raises `DataError` for labels that are no classes, are missing, or are all the same.
+    """
+    root, table = _root(shard), _table(shard)
+    labels = table.labels(root)
+    check_label(labels, table.describe(root).label, where=str(shard.source.get("name", "")))
+    _check_rows(len(labels), shard)
+    return labels.astype(np.int64)
 
 
 def official_test(source: Source, root: Path | None) -> bytes:
