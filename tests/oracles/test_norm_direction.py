@@ -173,7 +173,6 @@ def test_all_labels_do_not_bias_the_score_where_nothing_leaks():
     assert torch.tensor(found).mean().item() == pytest.approx(0.5, abs=0.02)
 
 
-
 @pytest.mark.parametrize("attack", [Norm(), Direction()])
 def test_empty_view_gives_an_empty_guess(attack):
     guess = attack.infer(view([]), torch.Generator())
