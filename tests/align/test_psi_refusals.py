@@ -50,12 +50,16 @@ class Exchange:
 
 
 def own(answered: Tensor) -> Tensor:
-    """The publisher's own list in its answer: what follows the digests of the advertiser's ids and canary."""
-    return answered[len(OURS) + 1 :]
+    """The publisher's own list in its answer, the canary first: what follows the tag and a digest of each id asked."""
+    return answered[1 + len(OURS) :]
+
+
+def tag(answered: Tensor) -> Tensor:
+    return answered[:1]
 
 
 def digests(answered: Tensor) -> Tensor:
-    return answered[: len(OURS) + 1]
+    return answered[1 : 1 + len(OURS)]
 
 
 def changed(body: Tensor, row: int, value: int) -> Tensor:
@@ -82,30 +86,32 @@ QUESTIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "not reduced": (lambda asked: changed(asked, 0, P + 5), "not on P-256"),
 }
 ANSWERS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], str]] = {
-    "no own list": (lambda answered, asked: digests(answered), "6 or more"),
-    "too few digests": (lambda answered, asked: answered[: len(OURS)], "6 or more"),
+    "no own list": (lambda answered, asked: answered[: 1 + len(OURS)], "6 or more"),
     "wrong width": (lambda answered, asked: answered[:, :16], "uint8 of"),
     "wrong type": (lambda answered, asked: answered.float(), "uint8 of"),
-    "a digest twice": (
-        lambda answered, asked: torch.cat([answered[:1], answered[:1], answered[2:]]),
-        "twice",
-    ),
+    "no tag": (lambda answered, asked: answered[1:], "does not belong|not on P-256"),
+    "the list alone": (lambda answered, asked: torch.cat([answered[:2], own(answered)]), "6 or more|does not belong"),
+    "a row left out": (lambda answered, asked: answered[:-1], "does not belong"),
+    "a row more": (lambda answered, asked: torch.cat([answered, Exchange(seed=7).asked[:1]]), "does not belong"),
+    "a digest twice": (lambda answered, asked: torch.cat([answered[:2], answered[1:2], answered[3:]]), "not belong"),
+    "digests swapped": (lambda answered, asked: answered[[0, 2, 1, *range(3, len(answered))]], "does not belong"),
+    "points swapped": (lambda answered, asked: answered[[*range(len(answered) - 2), -1, -2]], "does not belong"),
     "a point twice": (lambda answered, asked: torch.cat([answered, answered[-1:]]), "twice"),
     "off the curve": (lambda answered, asked: changed(answered, len(answered) - 1, 1), "not on P-256"),
-    "an echo of the question": (lambda answered, asked: torch.cat([digests(answered), asked]), "echoes"),
+    "an echo of the question": (lambda answered, asked: torch.cat([answered[: 1 + len(OURS)], asked]), "echoes"),
     "an echo among its own": (lambda answered, asked: torch.cat([answered, asked[:1]]), "echoes"),
-    "the question as digests": (lambda answered, asked: torch.cat([asked, own(answered)]), "does not belong"),
-    "one row too many before": (
-        lambda answered, asked: torch.cat([answered[-1:], answered[:-1]]),
-        "not on P-256|belong",
+    "the question as digests": (
+        lambda answered, asked: torch.cat([tag(answered), asked[1:], own(answered)]),
+        "does not belong",
     ),
 }
 ANNOUNCEMENTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "a place not offered": (lambda told: torch.cat([told, torch.tensor([[4, 2]])]), "not offered"),
-    "a negative place": (lambda told: torch.cat([torch.tensor([[-1, 0]]), told]), "not offered"),
-    "a place twice": (lambda told: torch.cat([told, told[-1:]]), "twice"),
-    "an unknown pool": (lambda told: told + torch.tensor([[0, 1]]), "pools"),
-    "pools out of order": (lambda told: told.flip(0), "pools"),
+    "a row more": (lambda told: torch.cat([torch.tensor([[2, 0]]), told]), "does not belong"),
+    "a row left out": (lambda told: told[1:], "does not belong"),
+    "rows swapped": (lambda told: told[[1, 0, 2, 3]], "does not belong"),
+    "another pool": (lambda told: told + torch.tensor([[0, 1], [0, 0], [0, 0], [0, 0]]), "does not belong"),
+    "no tag": (lambda told: told[:-2], "does not belong"),
+    "nothing": (lambda told: told[:0], "int64"),
     "wrong type": (lambda told: told.to(torch.uint8), "int64"),
     "wrong width": (lambda told: told[:, :1], "int64"),
 }
@@ -138,18 +144,30 @@ def test_a_tampered_announcement_is_refused(name: str) -> None:
     assert exchange.publisher.alignment is None
 
 
-def test_an_announcement_of_the_canary_is_refused() -> None:
-    exchange = Exchange()
-    told = exchange.match(exchange.answer(exchange.asked))
-    everything = torch.stack([torch.arange(len(THEIRS) + 1), torch.full((len(THEIRS) + 1,), 2)], dim=1)
-    assert len(told) == 2
-    with pytest.raises(WireError, match="no row"):
-        exchange.settle(everything)
+@pytest.mark.parametrize("group", ["p256", "x25519"])
+def test_any_bit_changed_on_the_way_is_refused(group: str) -> None:
+    """One bit of each row in turn, of the question, the answer and the announcement; the honest ones go through."""
+    honest = Exchange(group)
+    bodies = [honest.asked, honest.answer(honest.asked)]
+    bodies.append(honest.match(bodies[1]))
+    for message, body in enumerate(bodies):
+        for row in range(len(body)):
+            exchange, tampered = Exchange(group), body.clone()
+            tampered[row, -1] ^= 1
+            with pytest.raises(WireError):
+                deliver(exchange, message, tampered)
+
+
+def deliver(exchange: Exchange, message: int, tampered: Tensor) -> None:
+    """Play the exchange with its question (0), answer (1) or announcement (2) replaced."""
+    answered = exchange.answer(tampered if message == 0 else exchange.asked)
+    told = exchange.match(tampered if message == 1 else answered)
+    exchange.settle(tampered if message == 2 else told)
 
 
 @pytest.mark.parametrize("group", ["p256", "x25519"])
 def test_messages_of_an_earlier_exchange_are_refused(group: str) -> None:
-    """An old answer lacks the canary under the new secret; to an old question the new publisher's answer does."""
+    """The tag of an old answer is under another key, and so is the answer to an old question."""
     old, new = Exchange(group, seed=1), Exchange(group, seed=2)
     with pytest.raises(WireError, match="does not belong"):
         new.match(old.answer(old.asked))
@@ -162,7 +180,7 @@ def test_an_answer_made_with_two_secrets_is_refused() -> None:
     one, two = Exchange(seed=1), Exchange(seed=1)
     two.publisher = EcdhPsi().publisher(THEIRS, Seeds(99))
     two.publisher.mask(STEP, {})
-    mixed = torch.cat([digests(one.answer(one.asked)), own(two.answer(two.asked))])
+    mixed = torch.cat([one.answer(one.asked)[: 1 + len(OURS)], own(two.answer(two.asked))])
     with pytest.raises(WireError, match="does not belong"):
         one.match(mixed)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfl.align import Alignment
-from vfl.align._matching import ABSENT, handle_order, settle
+from vfl.align._matching import handle_order, settle
 from vfl.align.plain import Plain
 from vfl.errors import WireError
 from vfl.seeds import Seeds
@@ -119,8 +119,21 @@ def test_settle_finds_the_row_of_each_announced_place(places, data):
     assert found.held == {}
 
 
-@pytest.mark.parametrize("places", [[3], [4, 0], [-1], [0, 1, 9], [2, 2], [1]])
-def test_places_that_a_party_did_not_offer_are_refused(places):
-    announced = torch.tensor([[place, 0] for place in places])
-    with pytest.raises(WireError, match="the alignment message of advertiser"):
-        settle(announced, torch.tensor([9, ABSENT, 5]))
+REFUSED = {
+    "a place not offered": ([[3, 0]], "not offered"),
+    "a negative place": ([[-1, 0], [1, 0]], "not offered"),
+    "a place twice": ([[2, 0], [2, 0]], "twice"),
+    "an unknown pool": ([[0, 0], [1, 3]], "pools"),
+    "a negative pool": ([[0, -1], [1, 0]], "pools"),
+    "pools out of order": ([[0, 1], [1, 0]], "pools"),
+    "too wide": ([[0, 0, 0]], "int64"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_announcement_that_makes_no_sense_is_refused(name):
+    announced, message = REFUSED[name]
+    with pytest.raises(WireError, match=f"the alignment message of advertiser .*{message}"):
+        settle(torch.tensor(announced), torch.tensor([1, 0, 2]))
+    with pytest.raises(WireError, match="int64"):
+        settle(torch.tensor(announced, dtype=torch.float64), torch.tensor([1, 0, 2]))

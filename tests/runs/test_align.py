@@ -47,7 +47,7 @@ def test_the_messages_are_on_both_transcripts(tmp_path) -> None:
     }
     asked = (Kind.PSI, "advertiser", "publisher", (570, 32))
     answered = (Kind.PSI, "publisher", "advertiser", (1140, 32))
-    announced = (Kind.CONTROL, "advertiser", "publisher", (569, 2))
+    announced = (Kind.CONTROL, "advertiser", "publisher", (571, 2))
     assert seen["publisher"] == {("received", *asked), ("sent", *answered), ("received", *announced)}
     told = (Kind.CONTROL, "advertiser", "referee", (569, 2))
     assert seen["advertiser"] == {("sent", *asked), ("received", *answered), ("sent", *announced), ("sent", *told)}

@@ -37,18 +37,12 @@ def find(wanted: np.ndarray, offered: np.ndarray, sender: str) -> np.ndarray:
     """Return the `(n,)` place in `offered` of each wanted key; raises `WireError` where an offered key stands twice."""
     sorter = np.argsort(offered, kind="stable")
     ranked = offered[sorter]
-    require_distinct(ranked, sender)
+    if bool((ranked[1:] == ranked[:-1]).any()):
+        refuse(sender, "holds an entry twice", "each once")
     if not len(ranked):
         return np.full(len(wanted), ABSENT, np.int64)
     ranks = np.minimum(np.searchsorted(ranked, wanted), len(ranked) - 1)
     return np.where(ranked[ranks] == wanted, sorter[ranks], ABSENT).astype(np.int64)
-
-
-def require_distinct(keys: np.ndarray, sender: str) -> None:
-    """Raise `WireError` where a key of a message stands twice."""
-    ranked = np.sort(keys)
-    if bool((ranked[1:] == ranked[:-1]).any()):
-        refuse(sender, "holds an entry twice", "each once")
 
 
 def announce(matched: Matched, pools: Tensor, seeds: Seeds) -> tuple[Alignment, Outgoing]:
@@ -80,8 +74,8 @@ def handle_order(rows: Tensor, pools: Tensor, seeds: Seeds) -> Tensor:
 def settle(announced: Tensor, rows: Tensor) -> Alignment:
     """Return a publisher's alignment from what the advertiser announced, `(shared, 2)` int64.
 
-    `rows`, `(offered,)` int64, are the rows of its own table in the order it offered them, `ABSENT` where an entry of
-    the offer is no row. Raises `WireError` for places that were not offered or come twice, and pools out of order.
+    `rows`, `(offered,)` int64, are the rows of its own table in the order it offered them. Raises `WireError` for
+    places that were not offered or come twice, and pools out of order.
     """
     if announced.dtype != torch.int64 or announced.ndim != 2 or announced.shape[1] != 2:
         refuse("advertiser", f"is {announced.dtype} of shape {tuple(announced.shape)}", "(shared, 2) int64")
@@ -93,10 +87,7 @@ def settle(announced: Tensor, rows: Tensor) -> Alignment:
     if bool(((pools < 0) | (pools > 2)).any()) or bool((pools.diff() < 0).any()):
         refuse("advertiser", "has pools out of range or order", "0, 1 and 2, ascending")
     order = rows[places]
-    if bool((order == ABSENT).any()):
-        refuse("advertiser", "names an entry that is no row", "rows")
-    held = rows[rows != ABSENT]
-    alone = torch.ones(len(held), dtype=torch.bool)
+    alone = torch.ones(len(rows), dtype=torch.bool)
     alone[order] = False
     return Alignment(order, *_sizes(pools), torch.nonzero(alone)[:, 0])
 

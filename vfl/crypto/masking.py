@@ -30,7 +30,7 @@ from vfl.errors import WireError
 
 GroupName = Literal["p256", "x25519"]
 POINT_BYTES = 32
-CHUNK = 4096
+CHUNK = 1024
 """Identifiers or points that are worked on at once."""
 
 P256_DST = b"VFL-PSI-V01-with-P256_XMD:SHA-256_SSWU_NU_"
