@@ -90,9 +90,7 @@ def marks(shard: Shard, folder: str, classes: int, guesses: Mapping[str, str], h
     return figures
 
 
-def _references(
-    specs: Sequence[PartySpec], names: Sequence[str], truth: Truth, found: Settled
-) -> dict[str, Tensor]:
+def _references(specs: Sequence[PartySpec], names: Sequence[str], truth: Truth, found: Settled) -> dict[str, Tensor]:
     labels, scores = truth.labels.open(), dict[str, Tensor]()
     advertiser = next(spec for spec in specs if spec.role == Role.ADVERTISER)
     if "advertiser_alone" in names:

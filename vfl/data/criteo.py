@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
 
 COUNTS = tuple(f"I{place}" for place in range(1, 14))
 HASHES = tuple(f"C{place}" for place in range(1, 27))
@@ -21,7 +21,7 @@ def _logarithms(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(**{name: np.sign(values) * np.log1p(values.abs()) for name, values in logs.items()})
 
 
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("criteo", "criteo_ctr*", "criteo_kaggle*"),
         ("train.txt", "train.txt.gz", "train.csv*", "*train*.csv*"),

@@ -33,8 +33,8 @@ class Csv:
     its values sorted, so that of two classes the larger is the positive one. Every other column is a feature.
 
     A text column is numeric where at least 90 % of its values are numbers without leading zeros; a value there that is
-    no number is refused. `types` overrides it, by column or by `PARTY.COLUMN`. Empty cells and NA, N/A, NaN, null, None
-    and \\N are missing values: the training mean for a numeric column, an id of their own for a categorical one.
+    no number is refused. `types` overrides it, by column or by `PARTY.COLUMN`. Cells that are empty or say NA, N/A,
+    NaN, null or None are missing values: the training mean of a numeric column, an id of its own in a categorical one.
     `duplicates` says what happens to a key that a file holds twice: `error` refuses, `first` and `last` keep one row.
 
     Pools for validation and testing are dealt over the advertiser's rows, so a share of the rows that are found shared.
@@ -128,7 +128,7 @@ class CsvTable:
         return _describe(self, path, (stamp.st_mtime_ns, stamp.st_size, tuple(sorted(self.types.items()))))
 
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
-        """Return these columns for this party's rows: float64 for numeric ones, text for categorical, NaN if missing."""
+        """Return these columns of this party's rows: float64 if numeric, text if categorical, NaN where missing."""
         path, described = resolve(self.file, root), self.describe(root)
         check_columns(columns, described.columns, where=str(path))
         raw = load(path, columns)

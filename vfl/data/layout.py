@@ -55,7 +55,7 @@ def absent(place: Place, root: Path | None) -> DataError:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """A table in one file, or one of training and one of test rows, as its authors publish it.
 
     `aliases` are other names of columns in some editions of the file; `names` the columns of a file without a header.

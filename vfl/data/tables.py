@@ -25,7 +25,7 @@ from pyarrow import parquet as arrow_parquet
 from vfl.data.checks import check_columns
 from vfl.errors import DataError
 
-MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "\\N")
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """Texts that stand for a missing value in a text file."""
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data")
@@ -140,7 +140,7 @@ def _open(path: Path) -> IO[bytes]:
 
 def _first_member(path: Path) -> IO[bytes]:
     try:
-        archive = tarfile.open(path)
+        archive = tarfile.open(path)  # noqa: SIM115 - the member that is returned reads from it
         member = next((each for each in archive if each.isfile() and each.name.endswith(TEXT_SUFFIXES)), None)
     except tarfile.TarError as error:
         raise DataError(f"cannot be read ({_line(error)}); fetch the archive again", where=str(path)) from None
@@ -220,7 +220,9 @@ def _fault(path: Path, error: Exception) -> DataError:
     ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", text)
     if ragged:
         row, expected, got = (int(number) for number in ragged.groups())
-        message = f"got {got} values in row {row - 1}, allowed {expected} as in the header; mend the row or quote its text"
+        message = (
+            f"got {got} values in row {row - 1}, allowed {expected} as in the header; mend the row or quote its text"
+        )
         return DataError(message, where=str(path))
     if "Empty CSV" in text:
         return DataError("got an empty file, allowed a header and rows; check how it was written", where=str(path))
