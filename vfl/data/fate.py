@@ -21,7 +21,8 @@ class Fate:
     """The vertical examples of FATE, by `task`: breast, default_credit or vehicle_scale.
 
     They have 569, 30,000 and 846 rows, the last of four classes. The guest is our advertiser, the host our publisher;
-    rows are joined on `id`, and every column is a standardised number. A pair of other files in this layout is read by `csv`, with key `id` and label `y`.
+    rows are joined on `id`, and every column is a standardised number. A pair of other files in this layout is read by
+    `csv`, with key `id` and label `y`.
 
     Licence: Apache-2.0.
 
