@@ -12,37 +12,18 @@ from typing import Annotated, Any
 
 import click
 import typer
-import typer.core
 
+from experiments.commandline import SETTINGS as _SETTINGS
+from experiments.commandline import Json, Sets
+from experiments.commandline import PlainCommand as _PlainCommand
+from experiments.commandline import examples as _examples
+from experiments.data_cli import data_app
 from experiments.output import emit_errors, emit_json, emit_line, strict
 from vfl.errors import ConfigError, UserError, VflError
 
 INTERRUPTED = 130
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's; may be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Write one strict JSON object to stdout and nothing else.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
 
-
-class _PlainCommand(typer.core.TyperCommand):
-    """A command whose help is plain text: Typer escapes its brackets for rich even where rich does not print it."""
-
-    def get_help(self, ctx: click.Context) -> str:
-        """Return the help as it is printed."""
-        return super().get_help(ctx).replace("\\[", "[")
-
-
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-_SETTINGS: dict[str, Any] = {
-    "rich_markup_mode": None,
-    "add_completion": False,
-    "pretty_exceptions_enable": False,
-    "suggest_commands": False,
-}
 app = typer.Typer(
     name="vfl",
     help="Simulate vertical federated learning for advertising before two companies wire it up.",
@@ -58,6 +39,7 @@ config_app = typer.Typer(
     **_SETTINGS,
 )
 app.add_typer(config_app, name="config")
+app.add_typer(data_app, name="data")
 
 
 @app.callback(invoke_without_command=True)

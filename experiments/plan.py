@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
 from parties.spec import ModelSpec, PartySpec, TrainSpec
 from vfl.align import Aligner
@@ -49,8 +49,7 @@ class World:
 
 def open_world(config: Config) -> World:
     """Describe the data set and cut it; raises `DataError` or `ConfigError` before anything is loaded."""
-    root = config.data.root or os.environ.get("VFL_DATA")
-    path = None if root is None else Path(root)
+    path = data_root(config.data.root)
     source: Source = build("data", config.data.member)
     described = source.describe(path)
     columns = _columns(config, source, described, path)

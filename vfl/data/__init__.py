@@ -19,9 +19,9 @@ class Described:
 
     `split` is the set's own vertical cut, party to columns. `classes` names the label's classes in the order of their
     ids; where there are two, class 1 is the positive one. `official_test`: it brings its own test rows.
-    `times` are columns that only order rows in time: readable for a time-ordered holdout, no features. `held` counts the
-    rows of each party's own table where parties bring different rows; `rows` are then the advertiser's. `notes` say
-    what was done to the table on reading, and `files` are what was read.
+    `times` are columns that only order rows in time: readable for a time-ordered holdout, no features. `held` counts
+    the rows of each party's own table where parties bring different rows; `rows` are then the advertiser's. `notes`
+    say what was done to the table on reading, and `files` are what was read.
     """
 
     rows: int

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
+from vfl.data.tables import column, parsed
 
 USER_IDS = ("user_id", "user_gender_id", "user_occupation_id")
 USER_LEVELS = ("user_age_level", "user_star_level", "context_page_id")
@@ -30,11 +31,11 @@ ITEM_LEVELS = (
 
 
 def _without_unknown(frame: pd.DataFrame) -> pd.DataFrame:
-    numbers = {name: pd.to_numeric(frame[name]) for name in frame.columns if name in USER_LEVELS + ITEM_LEVELS}
+    numbers = {name: parsed(column(frame, name)) for name in frame.columns if name in USER_LEVELS + ITEM_LEVELS}
     return frame.assign(**{name: values.where(values != -1) for name, values in numbers.items()})
 
 
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("alimama*", "ijcai_18*"),
         ("round1_ijcai_18_train_*.txt*", "train.parquet", "train.csv*"),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
 
 PUBLISHER = (
     "banner_pos",
@@ -30,7 +30,7 @@ PUBLISHER = (
     "C16",
 )
 ADVERTISER = ("C14", "C17", "C18", "C19", "C20", "C21")
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("avazu*",),
         ("train.csv*", "*train*.csv*"),

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
 
 NUMERIC = ("campaign", "pdays", "previous", "age", "balance")
 CATEGORICAL = ("contact", "day", "month", "poutcome", "job", "marital", "education", "default", "housing", "loan")
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("bank_marketing*", "bank*"),
         ("bank-full.csv*",),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
 
 STATES = ("PAY_0", "PAY_2", "PAY_3", "PAY_4", "PAY_5")
 PUBLISHER = ("LIMIT_BAL", "AGE", *STATES, "SEX", "EDUCATION", "MARRIAGE")
@@ -20,7 +20,7 @@ ADVERTISER = (
     *(f"PAY_AMT{month}" for month in range(1, 7)),
 )
 CATEGORICAL = ("SEX", "EDUCATION", "MARRIAGE")
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("credit_default*",),
         ("UCI_Credit_Card.csv*", "*.csv*"),

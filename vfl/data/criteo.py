@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
+from vfl.data.tables import column, parsed
 
 COUNTS = tuple(f"I{place}" for place in range(1, 14))
 HASHES = tuple(f"C{place}" for place in range(1, 27))
 
 
 def _logarithms(frame: pd.DataFrame) -> pd.DataFrame:
-    logs = {name: pd.to_numeric(frame[name]) for name in frame.columns if name in COUNTS}
+    logs = {name: parsed(column(frame, name)) for name in frame.columns if name in COUNTS}
     return frame.assign(**{name: np.sign(values) * np.log1p(values.abs()) for name, values in logs.items()})
 
 
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("criteo", "criteo_ctr*", "criteo_kaggle*"),
         ("train.txt", "train.txt.gz", "train.csv*", "*train*.csv*"),

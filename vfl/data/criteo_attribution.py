@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
 from vfl.data.tables import header, load
 from vfl.errors import DataError
 
 PUBLISHER = ("cat1", "cat4", "cat8")
 ADVERTISER = ("cat6", "cat9")
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("criteo_attribution*",),
         ("criteo_attribution_dataset.tsv*", "*.tsv*", "*.csv*"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ import pandas as pd
 from vfl.data import Described
 from vfl.data.checks import check_columns, check_label
 from vfl.data.keys import ids_of
-from vfl.data.tables import as_numbers, as_texts, header, is_numeric, load
+from vfl.data.tables import as_numbers, as_texts, column, header, is_numeric, load, parsed
 from vfl.errors import DataError
 from vfl.types import ADVERTISER, REFEREE, PartyId
 
@@ -33,8 +33,8 @@ class Csv:
     its values sorted, so that of two classes the larger is the positive one. Every other column is a feature.
 
     A text column is numeric where at least 90 % of its values are numbers without leading zeros; a value there that is
-    no number is refused. `types` overrides it, by column or by `PARTY.COLUMN`. Empty cells and NA, N/A, NaN, null, None
-    and \\N are missing values: the training mean for a numeric column, an id of their own for a categorical one.
+    no number is refused. `types` overrides it, by column or by `PARTY.COLUMN`. Cells that are empty or say NA, N/A,
+    NaN, null or None are missing values: the training mean of a numeric column, an id of its own in a categorical one.
     `duplicates` says what happens to a key that a file holds twice: `error` refuses, `first` and `last` keep one row.
 
     Pools for validation and testing are dealt over the advertiser's rows, so a share of the rows that are found shared.
@@ -89,10 +89,10 @@ class Csv:
     def of(self, party: PartyId) -> CsvTable:
         """Return a party's own table."""
         files = {**self._files(), ADVERTISER: self.advertiser}
-        types = {name: kind for name, kind in self.types.items() if "." not in name}
-        types |= {
-            name.removeprefix(f"{party}."): kind for name, kind in self.types.items() if name.startswith(f"{party}.")
-        }
+        types: dict[str, ColumnType] = {name: kind for name, kind in self.types.items() if "." not in name}
+        for name, kind in self.types.items():
+            if name.startswith(f"{party}."):
+                types[name.removeprefix(f"{party}.")] = kind
         return CsvTable(files[party], self.key, self.label, party == ADVERTISER, self.duplicates, types)
 
     def located(self, root: Path | None) -> Mapping[str, Any]:
@@ -128,12 +128,14 @@ class CsvTable:
         return _describe(self, path, (stamp.st_mtime_ns, stamp.st_size, tuple(sorted(self.types.items()))))
 
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
-        """Return these columns for this party's rows: float64 for numeric ones, text for categorical, NaN if missing."""
+        """Return these columns of this party's rows: float64 if numeric, text if categorical, NaN where missing."""
         path, described = resolve(self.file, root), self.describe(root)
         check_columns(columns, described.columns, where=str(path))
         raw = load(path, columns)
         found = {
-            name: as_numbers(raw[name], name, str(path)) if name in described.numeric else as_texts(raw[name])
+            name: as_numbers(column(raw, name), name, str(path))
+            if name in described.numeric
+            else as_texts(column(raw, name))
             for name in columns
         }
         kept = self._kept(path)
@@ -182,7 +184,7 @@ class CsvTable:
         )
 
     def _is_numeric(self, path: Path, name: str) -> bool:
-        values = load(path, [name])[name]
+        values = column(load(path, [name]), name)
         if bool(values.isna().all()):
             message = f"got no value in {len(values)} rows, allowed at least one; remove the column"
             raise DataError(message, key=name, where=str(path))
@@ -216,7 +218,7 @@ def resolve(file: str, root: Path | None) -> Path:
 
 
 def _keys(path: Path, key: str) -> pd.Series:
-    keys = as_texts(load(path, [key])[key]).str.strip()
+    keys = as_texts(column(load(path, [key]), key)).str.strip()
     missing = np.flatnonzero((keys.isna() | (keys == "")).to_numpy())
     if missing.size:
         message = f"got no key in row {missing[0] + 1}, allowed a key in each row; remove {missing.size} such rows"
@@ -237,12 +239,12 @@ def _refuse_duplicates(keys: pd.Series, key: str, path: Path) -> None:
 
 
 def _labels(path: Path, label: str) -> pd.Series:
-    values = as_texts(load(path, [label])[label])
+    values = as_texts(column(load(path, [label]), label))
     missing = np.flatnonzero(values.isna().to_numpy())
     if missing.size:
         got = f"got no label in row {missing[0] + 1} and {missing.size} of {len(values)} rows in all"
         raise DataError(f"{got}, allowed a label in each row; fill it in or remove them", key=label, where=str(path))
-    numbers = cast(pd.Series, pd.to_numeric(values, errors="coerce"))
+    numbers = parsed(values)
     whole = as_texts(numbers) if bool(numbers.notna().all()) else values.str.strip()
     check_label(numbers if bool(numbers.notna().all()) else whole, label, where=str(path))
     return whole
@@ -250,5 +252,5 @@ def _labels(path: Path, label: str) -> pd.Series:
 
 def _classes(labels: pd.Series) -> list[str]:
     distinct = [str(value) for value in labels.unique()]
-    numbers = pd.to_numeric(pd.Series(distinct), errors="coerce")
+    numbers = parsed(pd.Series(distinct))
     return sorted(distinct, key=float) if bool(numbers.notna().all()) else sorted(distinct)

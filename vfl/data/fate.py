@@ -18,10 +18,11 @@ from vfl.types import PartyId
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """The vertical examples of FATE: `breast` (569 rows), `default_credit` (30,000) or `vehicle_scale` (846, 4 classes).
+    """The vertical examples of FATE, by `task`: breast, default_credit or vehicle_scale.
 
-    The guest is our advertiser, the host our publisher; rows are joined on `id`, and every column is a standardised
-    number. A pair of other files in this layout is read by `csv`, with key `id` and label `y`.
+    They have 569, 30,000 and 846 rows, the last of four classes. The guest is our advertiser, the host our publisher;
+    rows are joined on `id`, and every column is a standardised number. A pair of other files in this layout is read by
+    `csv`, with key `id` and label `y`.
 
     Licence: Apache-2.0.
 

@@ -14,7 +14,7 @@ from vfl.data import Described
 from vfl.data.checks import check_columns
 from vfl.data.keys import ids_of
 from vfl.data.layout import Place
-from vfl.data.tables import load
+from vfl.data.tables import column, load
 from vfl.errors import DataError
 from vfl.types import ADVERTISER, PartyId
 
@@ -142,7 +142,8 @@ class FedadsTable:
 
     def _cells(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         parts = [load(path, columns) for path, _ in self._files(root)]
-        return pd.concat(parts, ignore_index=True).apply(unwrap)
+        whole = pd.concat(parts, ignore_index=True)
+        return pd.DataFrame({name: unwrap(column(whole, name)) for name in columns}, index=whole.index)
 
     def _kept(self, root: Path | None) -> np.ndarray:
         keys = self._cells([KEY], root)[KEY]

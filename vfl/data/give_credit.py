@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
 
 COLUMNS = tuple(f"x{place}" for place in range(10))
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("give_credit*",),
         ("give_credit_homo_test.csv*", "*.csv*"),

@@ -1,4 +1,4 @@
-"""Images as columns: one a pixel and channel, named by where it stands, so that a party can hold a part of a picture."""
+"""Images as columns, one a pixel and channel, named by where it stands: a party can hold a part of a picture."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vfl.data import Described
 from vfl.data.checks import check_columns, check_label
-from vfl.data.tables import as_numbers, as_texts, header, load, rows
+from vfl.data.tables import as_numbers, as_texts, column, header, load, rows
 from vfl.errors import DataError
 from vfl.types import PartyId
 
@@ -55,7 +55,7 @@ def absent(place: Place, root: Path | None) -> DataError:
 
 
 @dataclass(frozen=True)
-class Layout:
+class TableLayout:
     """A table in one file, or one of training and one of test rows, as its authors publish it.
 
     `aliases` are other names of columns in some editions of the file; `names` the columns of a file without a header.
@@ -123,7 +123,9 @@ class Layout:
         raw = load(file, list(dict.fromkeys(sources.values())), self._headless(file))
         frame = self.derive(pd.DataFrame({name: raw[source] for name, source in sources.items()}, index=raw.index))
         typed = {
-            name: as_numbers(frame[name], name, str(file)) if name in self.numeric else as_texts(frame[name])
+            name: as_numbers(column(frame, name), name, str(file))
+            if name in self.numeric
+            else as_texts(column(frame, name))
             for name in columns
         }
         return pd.DataFrame(typed, index=raw.index)

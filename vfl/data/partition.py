@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pydantic
 
+from vfl.data.tables import column
 from vfl.errors import ConfigError, unknown_name
 from vfl.seeds import Seeds
 from vfl.types import ADVERTISER, PartyId
@@ -18,12 +19,12 @@ SAMPLE_ROWS = 10_000
 """Rows, from the top of the table, that correlations are measured on."""
 
 RESTARTS, PATIENCE, TOLERANCE = 8, 200, 1e-3
-"""The search for a split: how often it starts anew, after how many fruitless swaps it stops, how near is near enough."""
+"""The search for a split: how often it starts anew, after how many vain swaps it stops, how near is near enough."""
 
 Read = Callable[[Sequence[str]], pd.DataFrame]
 
 
-class Partition(Protocol):
+class ColumnPartition(Protocol):
     """A way to deal columns: a frozen dataclass of options."""
 
     def deal(self, columns: Sequence[str], read: Read, seeds: Seeds) -> dict[PartyId, tuple[str, ...]]:
@@ -67,10 +68,10 @@ class Importance:
 class Correlation:
     """Deal columns, as many to each party, by how much the parties' columns say of one another.
 
-    With Spearman correlations, `pcor(A, B)` is the standard deviation of the singular values of the block of A's columns
-    by B's, over the square root of its smaller side, and `icor` is the mean of `pcor` between parties less its mean
-    within them. `beta` 0 looks for the least `icor` (related columns stay together), 1 for the greatest, and between
-    them for that share of the way. Categorical columns count by the order of their values' text.
+    With Spearman correlations, `pcor(A, B)` is the standard deviation of the singular values of the block of A's
+    columns by B's, over the square root of its smaller side, and `icor` is the mean of `pcor` between parties less its
+    mean within them. `beta` 0 looks for the least `icor` (related columns stay together), 1 for the greatest, and
+    between them for that share of the way. Categorical columns count by the order of their values' text.
 
     We search by swapping two columns of different parties while that comes nearer, from several random deals, where
     the paper uses a genetic algorithm; neither is sure to find the extremes.
@@ -103,10 +104,10 @@ class Correlation:
         return _dealt(columns, owner, names)
 
 
-PARTITIONS: Mapping[str, type[Partition]] = {"importance": Importance, "correlation": Correlation}
+PARTITIONS: Mapping[str, type[ColumnPartition]] = {"importance": Importance, "correlation": Correlation}
 
 
-def partition(spec: Mapping[str, Any]) -> Partition:
+def partition(spec: Mapping[str, Any]) -> ColumnPartition:
     """Make a partition from `{"name": NAME, option: value}`; raises `ConfigError` for what it does not allow."""
     options = dict(spec)
     name = str(options.pop("name"))
@@ -126,11 +127,9 @@ def partition(spec: Mapping[str, Any]) -> Partition:
 
 def correlations(frame: pd.DataFrame) -> np.ndarray:
     """Return the `(columns, columns)` Spearman correlations, 0 for a constant column; text is ranked by its order."""
-    ranked = frame.apply(
-        lambda column: column if pd.api.types.is_numeric_dtype(column.dtype) else column.rank(method="dense")
-    )
+    ranks = {name: column(frame, str(name)).rank().to_numpy(np.float64) for name in frame.columns}
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.nan_to_num(ranked.corr(method="spearman").to_numpy(np.float64))
+        return np.nan_to_num(pd.DataFrame(ranks).corr(method="pearson").to_numpy(np.float64))
 
 
 def icor(matrix: np.ndarray, owner: np.ndarray) -> float:

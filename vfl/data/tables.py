@@ -13,7 +13,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ from pyarrow import parquet as arrow_parquet
 from vfl.data.checks import check_columns
 from vfl.errors import DataError
 
-MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "\\N")
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 """Texts that stand for a missing value in a text file."""
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data")
@@ -80,6 +80,16 @@ def rows(path: Path, names: Sequence[str] | None = None) -> int:
     return len(load(path, [(names or header(path))[0]], names))
 
 
+def column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Return one column of a table."""
+    return cast(pd.Series, frame[name])
+
+
+def parsed(values: pd.Series) -> pd.Series:
+    """Return a column's numbers, NaN where a value is none."""
+    return cast(pd.Series, pd.to_numeric(values, errors="coerce"))
+
+
 def is_numeric(values: pd.Series) -> bool:
     """Whether a column holds numbers: by its type, or nearly all its texts are numbers without leading zeros."""
     if pd.api.types.is_bool_dtype(values.dtype):
@@ -89,7 +99,7 @@ def is_numeric(values: pd.Series) -> bool:
     there = values.dropna().astype(str).str.strip()
     if there.empty:
         return True
-    numbers = pd.to_numeric(there, errors="coerce").notna()
+    numbers = parsed(there).notna()
     codes = there.str.match(r"[-+]?0\d").any()
     return bool(numbers.mean() >= NUMERIC_SHARE) and not bool(codes)
 
@@ -98,7 +108,7 @@ def as_numbers(values: pd.Series, name: str, where: str) -> pd.Series:
     """Return a column as float64; raises `DataError` naming the first row whose value is no number."""
     if pd.api.types.is_numeric_dtype(values.dtype):
         return values.astype(np.float64)
-    numbers = cast(pd.Series, pd.to_numeric(values, errors="coerce"))
+    numbers = parsed(values)
     broken = np.flatnonzero((numbers.isna() & values.notna()).to_numpy())
     if broken.size:
         got = f"got {values.iloc[broken[0]]!r} in row {broken[0] + 1}, allowed numbers or nothing"
@@ -140,7 +150,7 @@ def _open(path: Path) -> IO[bytes]:
 
 def _first_member(path: Path) -> IO[bytes]:
     try:
-        archive = tarfile.open(path)
+        archive = tarfile.open(path)  # noqa: SIM115 - the member that is returned reads from it
         member = next((each for each in archive if each.isfile() and each.name.endswith(TEXT_SUFFIXES)), None)
     except tarfile.TarError as error:
         raise DataError(f"cannot be read ({_line(error)}); fetch the archive again", where=str(path)) from None
@@ -182,7 +192,7 @@ def _text_header(path: Path) -> tuple[str, ...]:
     return tuple(next(csv.reader(io.StringIO(line), delimiter=separator(path))))
 
 
-def _load_text(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> pa.Table:
+def _load_text(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> Any:  # noqa: ANN401 - an arrow table, which has no types
     with _open(path) as stream:
         return arrow_csv.read_csv(
             stream,
@@ -197,13 +207,13 @@ def _load_text(path: Path, columns: Sequence[str], names: Sequence[str] | None) 
         )
 
 
-def _load_typed(path: Path, columns: Sequence[str], kind: str) -> pa.Table:
+def _load_typed(path: Path, columns: Sequence[str], kind: str) -> Any:  # noqa: ANN401 - as above
     if kind == "parquet":
         return arrow_parquet.read_table(path, columns=list(columns))
     return feather.read_table(path, columns=list(columns), memory_map=True)
 
 
-def _schema(path: Path, kind: str) -> pa.Schema:
+def _schema(path: Path, kind: str) -> Any:  # noqa: ANN401 - as above
     try:
         if kind == "parquet":
             return arrow_parquet.read_schema(path)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Described
-from vfl.data.layout import Layout, Place
+from vfl.data.layout import Place, TableLayout
 
 PUBLISHER = ("channel", "os", "device", "hour", "ip")
 ADVERTISER = ("app",)
@@ -20,7 +20,7 @@ def _hour(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(hour=pd.to_datetime(frame["hour"]).dt.hour) if "hour" in frame else frame
 
 
-LAYOUT = Layout(
+LAYOUT = TableLayout(
     train=Place(
         ("talkingdata*",),
         ("train.csv*", "train_sample.csv*"),

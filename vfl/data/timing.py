@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pandas as pd
 
 from vfl.data.cut import pack
+from vfl.data.tables import parsed
 from vfl.errors import ConfigError, DataError
 
 
@@ -30,9 +29,9 @@ def by_time(values: pd.Series, name: str, test: float, valid: float) -> tuple[by
 
 
 def _times(values: pd.Series, name: str) -> np.ndarray:
-    numbers = cast(pd.Series, pd.to_numeric(values, errors="coerce"))
+    numbers = parsed(values)
     if bool((numbers.isna() & values.notna()).any()):
-        dates = cast(pd.Series, pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True))
+        dates = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
         numbers = dates.astype("int64").astype(np.float64).where(dates.notna(), np.nan)
     missing = np.flatnonzero(numbers.isna().to_numpy())
     if missing.size:

@@ -38,7 +38,7 @@ class Conv:
 
 
 class PixelBottom(nn.Module):
-    """Puts a batch's pixel columns where they stand in the picture, `(rows, channels, height, width)`, and convolves."""
+    """Puts a batch's pixels where they stand in the picture, `(rows, channels, height, width)`, and convolves."""
 
     places: Tensor
 
