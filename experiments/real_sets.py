@@ -50,12 +50,17 @@ PLAIN: dict[str, dict[str, Any]] = {
 
 INTRODUCTION = """# What the partner's data adds, on real data
 
-Made by `python -m experiments.real_sets` with `VFL_DATA` set; one row a run in `rows/real_sets.jsonl`. `vanilla` on the
-in-process grid, default networks (one hidden layer of 64, embeddings of 32, a linear top), Adam 1e-3, batches of 256
-unless said. `joint` trains on both parties' columns, `alone` the advertiser's own network on its own columns; the metric
-is AUC for two classes and accuracy for more. Means over seeds with 95 % t-intervals; `gain` is paired by seed. A seed
-changes the rows that are held out (where the set brings no test rows), the initial weights and the order of batches.
-Training is short, so these are levels of a working pipeline and no best figures.
+Made by `python -m experiments.real_sets` with `VFL_DATA` set; one row a run in `rows/real_sets.jsonl`. `vanilla` on
+the in-process grid, default networks (one hidden layer of 64, embeddings of 32, a linear top), Adam 1e-3, batches of
+256 (criteo_attribution 1024, fate/breast and fate/vehicle_scale 64). `joint` trains on both parties' columns, `alone`
+the advertiser's own network on its own columns; the metric is AUC for two classes and accuracy for more. Means over
+seeds with 95 % t-intervals; `gain` is paired by seed. A seed changes the rows that are held out (where the set brings
+no test rows), the initial weights and the order of batches.
+
+Training is short on purpose (the column `epochs`), so these are levels of a working pipeline and no best figures. The
+files may be samples of the published sets: `rows` says how much was there. cifar10 uses the first 5,000 training rows,
+and its pictures here are lossy JPEG. An interval over so few seeds of one small test set says how the training varies,
+not how another sample of users would.
 
 | set | rows | test | epochs | seeds | metric | alone | joint | gain |
 |---|---|---|---|---|---|---|---|---|

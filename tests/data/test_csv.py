@@ -365,4 +365,3 @@ def test_fate_pairs_are_read_unchanged_by_csv(vfl_data, task):
     assert described.held == {"publisher": len(raw[1]), "advertiser": len(raw[0])}
     assert described.categorical == ()
     assert len(described.classes) == raw[0]["y"].nunique()
-    assert edges is not None

@@ -120,7 +120,7 @@ def test_absent_files_say_what_goes_where(tmp_path):
     for name in ("fedads", "criteo", "avazu", "alimama", "talkingdata", "bank_marketing", "cifar10", "mnist", "fate"):
         with pytest.raises(DataError, match=rf"no data file; put .* into {tmp_path}/"):
             build("data", name).describe(tmp_path)
-    with pytest.raises(DataError, match="set data.root or VFL_DATA to FOLDER"):
+    with pytest.raises(DataError, match=r"set data\.root or VFL_DATA to FOLDER"):
         build("data", "avazu").describe(None)
 
 
