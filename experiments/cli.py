@@ -178,6 +178,39 @@ def show(
     _show_row(row, as_json, later_attacks(run_dir))
 
 
+@app.command(
+    cls=_PlainCommand,
+    epilog=_examples(
+        "vfl align publisher.csv advertiser.csv --key user_id",
+        "vfl align publisher.csv advertiser.csv --key user_id --out aligned --json",
+    ),
+)
+def align(
+    files: Annotated[list[Path], typer.Argument(metavar="A.csv B.csv ..", show_default=False)],
+    key: Annotated[str, typer.Option(help="The column that holds the ids, of this name in every file.")],
+    aligner: Annotated[str, typer.Option(metavar="NAME", help="One of `vfl list align`.")] = "ecdh_psi",
+    out: Annotated[Path | None, typer.Option(help="A new or empty directory for the rows in common order.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the rows that files share by their ids, as the parties would.
+
+    The last file is the advertiser's, the others are a publisher's each: CSV or TSV with a header, UTF-8, gzip too.
+    OUT/PARTY.csv lists each party's shared rows; a line means the same entity in every file, row 0 is the first.
+    """
+    from experiments.align_files import align_files, summary
+    from experiments.folder import require_fresh
+
+    if len(files) < 2:
+        raise UserError(f"got {len(files)} file, allowed two or more; name the advertiser's last", where="align")
+    if out is not None:
+        require_fresh(out, "name another one")
+    with redirect_stdout(sys.stderr):
+        result = align_files(files, key, aligner, out)
+    if as_json:
+        return emit_json(result)
+    sys.stdout.write(f"{summary(result)}\n")
+
+
 @app.command("list", cls=_PlainCommand, epilog=_examples("vfl list", "vfl list defense", "vfl list attack --json"))
 def list_members(
     family: Annotated[str | None, typer.Argument(metavar="[FAMILY]")] = None,

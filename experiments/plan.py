@@ -18,7 +18,7 @@ from vfl.data.cut import RowCut, Shard
 from vfl.data.partition import partition
 from vfl.data.shard import official_test
 from vfl.data.timing import by_time
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, DataError
 from vfl.grid import Roster
 from vfl.methods import Method
 from vfl.registry import build, find
@@ -171,7 +171,8 @@ def _columns(config: Config, source: Source, described: Described, root: Path | 
     else:
         seeds = Seeds(config.seed).scope("split")
         columns = partition(config.split.member).deal(described.columns, lambda names: source.read(names, root), seeds)
-    check_split({party: names for party, names in columns.items() if party != ADVERTISER or names}, described.columns)
+    for party, names in columns.items():
+        _check_columns(party, names, described.columns)
     return columns
 
 
@@ -185,8 +186,7 @@ def _columns_of_files(
         allowed = f"allowed columns of {', '.join(described.split)}, who bring a file each"
         raise ConfigError(f"{got}, {allowed}; name these parties or leave split out", key="split")
     for party, names in config.split.columns.items():
-        known = source.of(party).describe(root).columns
-        check_split({party: names} if names or party != ADVERTISER else {}, known, where=f"split.{party}")
+        _check_columns(party, tuple(names), source.of(party).describe(root).columns)
     return {party: tuple(names) for party, names in config.split.columns.items()}
 
 
@@ -229,6 +229,16 @@ def _defenses(config: Config, party: PartyId, role: Role) -> tuple[Mapping[str, 
         for spec in config.defense
         if (spec.party in (party, role.value) if spec.party else find("defense", spec.name).side == role)
     )
+
+
+def _check_columns(party: PartyId, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    if party == ADVERTISER and not names:
+        return  # it may hold the label alone
+    try:
+        check_split({party: names}, known)
+    except DataError as error:
+        got = f"column {error.key!r}: " if error.key != party else ""
+        raise DataError(f"{got}{error.message}", key=f"split.{party}") from None
 
 
 def _check_parties(config: Config, parties: tuple[PartyId, ...]) -> None:

@@ -171,12 +171,18 @@ def _confined(asked: _Request, bounds: Bounds) -> object:
     except Exception as error:
         if watch.peeks:
             raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else") from None
-        if isinstance(error, PermissionError) or "ermission denied" in str(error):
+        if _denied(error):
             raise PeekError(f"was refused by the kernel ({error}); an attack sees its view and nothing else") from None
         raise
     if watch.peeks:
         raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else")
     return result
+
+
+def _denied(error: Exception) -> bool:
+    """Whether the kernel refused a file: some libraries then say that there is none."""
+    absent = str(error).rpartition("No such file or directory: ")[2]
+    return "ermission denied" in str(error) or (isinstance(error, FileNotFoundError) and Path(absent).exists())
 
 
 def code_places(module: str) -> list[Path]:

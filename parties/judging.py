@@ -35,7 +35,7 @@ def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Settled]
     """Return the truth by handle, and which row each handle is."""
     tensors, _ = checkpoint.load(Path(folder) / ORDER_FILE)
     found = settled(tensors["order"], shard)
-    labels = torch.from_numpy(labels_of(shard, found.ids.numpy()).copy())
+    labels = torch.from_numpy(labels_of(shard, found.ids.numpy()))
     return Truth(Sealed(labels), found.sizes[0], classes), found
 
 

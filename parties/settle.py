@@ -17,6 +17,7 @@ from torch import Tensor
 from vfl.align import Alignment
 from vfl.data.cut import ALL, Shard
 from vfl.data.keys import places
+from vfl.data.shard import load_ids
 from vfl.errors import DataError
 from vfl.types import PartyId
 
@@ -58,8 +59,8 @@ def settle(alignment: Alignment, shard: Shard) -> Alignment:
 
 
 def settled(order: Tensor, shard: Shard) -> Settled:
-    """Return what the referee's copy of the order, `(shared, 2)` ids and pools by handle, becomes after the cut."""
-    ids, pools = order[:, 0], order[:, 1]
+    """Return what the referee's copy of the order, `(shared, 2)` rows of the advertiser and pools by handle, becomes after the cut."""
+    ids, pools = torch.from_numpy(load_ids(shard))[order[:, 0]], order[:, 1]
     train, valid, test = (int((pools == code).sum()) for code in range(3))
     if not shard.keyed:
         return Settled(ids, (train, valid, test))

@@ -142,11 +142,13 @@ WAYS = {
 class Peek:
     way: str
     target: str
+    scratch: str
     swallow: bool = False
 
     needs = Needs()
 
     def infer(self, view, rng):
+        os.chdir(self.scratch)  # where a confined attack is anyway
         try:
             found = WAYS[self.way](self.target)
         except BaseException:
@@ -236,7 +238,8 @@ def attack(isolation, run: Path, member: dict, confined: bool = True) -> bytes:
 
 
 def peek(isolation, run: Path, way: str, confined: bool = True, swallow: bool = False) -> bytes:
-    return attack(isolation, run, {"name": "peek_attack:Peek", "way": way, "swallow": swallow}, confined)
+    member = {"name": "peek_attack:Peek", "way": way, "scratch": str(run / "out"), "swallow": swallow}
+    return attack(isolation, run, member, confined)
 
 
 def needs_landlock(way: str) -> None:
@@ -253,7 +256,7 @@ def test_every_way_to_the_truth_is_refused(warm_isolation, run, way):
     assert sorted(path.name for path in (run / "referee").iterdir()) == ["truth.safetensors"]
 
 
-@pytest.mark.parametrize("way", sorted(set(TOLD) - KERNEL))
+@pytest.mark.parametrize("way", ["open", "a shifty path", "importing vfl.data", "subprocess", "os.fork", "socketpair"])
 def test_a_refusal_that_is_swallowed_is_a_refusal(warm_isolation, run, way):
     with pytest.raises(PeekError, match="an attack sees its view and nothing else"):
         peek(warm_isolation, run, way, swallow=True)
@@ -266,8 +269,7 @@ def test_what_only_the_kernel_refuses_teaches_nothing(warm_isolation, run, way):
 
 
 @pytest.mark.parametrize("way", TOLD)
-def test_without_the_guard_every_way_works(warm_isolation, run, way, monkeypatch):
-    monkeypatch.chdir(run / "out")
+def test_without_the_guard_every_way_works(warm_isolation, run, way):
     expected = TOLD[way] or (run / "referee" / "truth.safetensors").read_bytes()
     assert peek(warm_isolation, run, way, confined=False) == expected
 
