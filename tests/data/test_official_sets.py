@@ -16,7 +16,6 @@ from PIL import Image
 from vfl.data import Described
 from vfl.data.fedads import ADVERTISER_COLUMNS, PUBLISHER_COLUMNS
 from vfl.data.images import cut_pixels, pixel_names
-from vfl.data.keys import ids_of
 from vfl.errors import DataError
 from vfl.registry import build
 
@@ -82,7 +81,7 @@ def test_fedads_round_trips_through_its_layout(fedads):
         pd.testing.assert_frame_equal(
             source.of(party).read(columns, root), table[columns].astype("str").where(table[columns].notna())
         )
-        assert source.of(party).ids(root).tolist() == ids_of(table["sample_id"]).tolist()
+        assert source.of(party).keys(root) == table["sample_id"].tolist()
     assert source.labels(root).tolist() == own["label"].astype(int).tolist()
     assert source.test_rows(root).tolist() == own["sample_id"].isin(test["sample_id"]).tolist()
 

@@ -88,7 +88,7 @@ def test_a_split_shows_pools_and_columns_and_writes_files_that_csv_joins(capsys,
     described = read.describe(None)
     assert described.held == {party: told["parties"][party]["rows"] for party in ("publisher", "advertiser")}
     assert described.classes == ("benign", "malignant")
-    ids = [set(read.of(party).ids(None).tolist()) for party in described.held]
+    ids = [set(read.of(party).keys(None)) for party in described.held]
     common = round(0.5 * told["pools"]["train"]) + told["pools"]["valid"] + told["pools"]["test"]
     assert len(ids[0] & ids[1]) == common
     assert set(described.split["publisher"]) == set(told["parties"]["publisher"]["columns"])
