@@ -11,10 +11,10 @@ from torch import Tensor
 from parties.rows import Rows
 from parties.settle import settle
 from parties.spec import PartySpec
-from vfl.align import Alignment, AlignSide
+from vfl.align import Alignment, AlignSide, Ids
 from vfl.data.cut import Shard
 from vfl.data.encode import EncodeOptions, fit
-from vfl.data.shard import LocalFrame, load_features, load_ids
+from vfl.data.shard import LocalFrame, load_features, load_ids, load_keys
 from vfl.exchange import Mail, Outgoing
 from vfl.methods import Desk, Parts, Side
 from vfl.sealed import Sealed
@@ -27,10 +27,11 @@ class FeatureParty:
     """The player of a publisher or the advertiser. Labels are loaded only where the shard says it owns them."""
 
     def __init__(
-        self, spec: PartySpec, make_align: Callable[[Tensor, Seeds], AlignSide], make_side: Callable[[Desk], Side]
+        self, spec: PartySpec, make_align: Callable[[Ids, Seeds], AlignSide], make_side: Callable[[Desk], Side]
     ) -> None:
         self._spec, self._shard = spec, cast(Shard, spec.shard)
-        self._align = make_align(torch.from_numpy(load_ids(self._shard)), spec.seeds.scope("align"))
+        keys: Ids = load_keys(self._shard) if self._shard.keyed else torch.from_numpy(load_ids(self._shard))
+        self._align = make_align(keys, spec.seeds.scope("align"))
         self._make_side = make_side
         self._resumed: Alignment | None = None
         self._rows: Rows | None = None
