@@ -103,7 +103,7 @@ def coordinator_plan(config: Config) -> Plan:
     aligner: Aligner = build("align", config.aligner)
     method: Method = build("method", config.method.member)
     phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
-    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every)
+    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every, config.train.select)
 
 
 def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:

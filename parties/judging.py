@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from parties.leftovers import pseudo_labels, read_leftover, write_leftover
 from parties.inference import read_guess, read_hints
 from parties.referee import ORDER_FILE, SCORES_FILE
 from parties.references import alone, central
@@ -37,7 +38,7 @@ def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Tensor, 
     root = None if shard.root is None else Path(shard.root)
     labels = torch.from_numpy(open_source(shard).labels(root).copy())[ids]
     train, valid, test = (int((pools == code).sum()) for code in range(3))
-    return Truth(Sealed(labels), train, classes), ids, (train, valid, test)
+    return Truth(Sealed(labels), train, classes, read_leftover(folder)), ids, (train, valid, test)
 
 
 def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], seeds: Seeds) -> Figures:
@@ -47,6 +48,8 @@ def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], se
     """
     advertiser = next(spec for spec in specs if spec.role == Role.ADVERTISER)
     torch.set_num_threads(advertiser.train.threads)
+    _, ids, _ = open_truth(_shard(advertiser), folder, advertiser.classes)
+    write_leftover(specs, folder, ids)
     truth, ids, sizes = open_truth(_shard(advertiser), folder, advertiser.classes)
     tensors, _ = checkpoint.load(Path(folder) / SCORES_FILE)
     joint = torch.empty_like(tensors["scores"])
@@ -55,6 +58,7 @@ def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], se
     scores = {"test": joint, **_references(specs, references, truth, ids, sizes)}
     utility = {name: Utility().result(found, test, seeds.numpy("utility", name)) for name, found in scores.items()}
     figures: Figures = {"utility": utility, "gain": {}, "positives": _positives(truth), "base_rate": _base_rate(truth)}
+    figures["method"] = pseudo_labels(truth, folder)
     if "advertiser_alone" in scores:
         figures["gain"] = gain(joint, scores["advertiser_alone"], test, seeds.numpy("gain"))
         figures["gain"]["per_publisher"] = _per_publisher(specs, truth, ids, sizes, scores, utility)

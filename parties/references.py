@@ -100,7 +100,7 @@ def _member(spec: PartySpec, ids: Tensor, sizes: tuple[int, int, int], labels: T
     numeric, categorical = encoder.transform(local.frame)
     alignment = Alignment(order, *sizes, only=torch.empty(0, dtype=torch.int64))
     sealed = None if labels is None else Sealed(_by_local_row(labels, order, len(local.ids)))
-    rows = Rows(numeric, categorical, alignment, sealed, spec.shared)
+    rows = Rows((numeric, categorical), alignment, sealed, spec.shared)
     bottom = spec.model.build_bottom(encoder.schema, spec.role, spec.party, spec.seeds)
     return Member(rows, bottom, 0 if bottom is None else spec.model.widths[spec.party])
 

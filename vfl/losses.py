@@ -8,7 +8,12 @@ from torch.nn import functional
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of `(rows, 1)` binary or `(rows, classes)` logits against `(rows,)` class ids."""
+    """Return the mean cross-entropy of `(rows, 1)` binary or `(rows, classes)` logits against `(rows,)` class ids.
+
+    Of no rows it is 0, with a gradient of none.
+    """
+    if not len(labels):
+        return logits.sum()
     if logits.shape[1] == 1:
         return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
     return functional.cross_entropy(logits, labels)
