@@ -17,6 +17,17 @@ ATTACKS: dict[str, list[Options]] = {
     "norm": [{}, {"positives": "majority"}],
 }
 
+IMPUTERS: dict[str, list[Options]] = {
+    "class_mean": [{}],
+    "cvae": [{"steps": 30}, {"steps": 30, "label": True}],
+    "diffusion": [{"steps": 30}, {"steps": 30, "label": True, "guidance": 0.5}],
+    "gan": [{"steps": 30}, {"steps": 30, "label": True}],
+    "knn": [{}],
+    "mean": [{}],
+    "regression": [{"steps": 30}],
+    "zero": [{}],
+}
+
 
 def cases(table: dict[str, list[Options]]) -> list[Options]:
     """Return one buildable spec for each member and option set."""

@@ -49,10 +49,11 @@ def run(weights: Mapping[str, Tensor], name: str, inputs: Tensor) -> Tensor:
 def minimise(
     weights: dict[str, Tensor], loss: Loss, rows: int, plan: Plan, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Return the weights after `plan.steps` steps of Adam on batches drawn with replacement."""
+    """Return the weights after `plan.steps` steps of Adam on batches drawn with replacement, at a rate falling to 0."""
     leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
     optimizer = torch.optim.Adam(leaves.values(), lr=plan.lr, fused=True)
-    for _ in range(plan.steps):
+    for step in range(plan.steps):
+        optimizer.param_groups[0]["lr"] = plan.lr * (1 - step / plan.steps)
         optimizer.zero_grad()
         loss(leaves, places(rows, plan.batch_size, generator)).backward()
         optimizer.step()
