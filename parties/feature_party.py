@@ -50,6 +50,7 @@ class FeatureParty:
         encoder = fit(local.frame, self.training_rows(alignment).numpy(), local.numeric, local.categorical, options)
         folder = spec.path()
         if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "encoder.json", encoder.to_json().encode())
         numeric, categorical = encoder.transform(local.frame)
         place, leftover = spec.roster.ids().index(spec.party), leftover_order(len(alignment.only), spec.seeds)

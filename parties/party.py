@@ -116,9 +116,10 @@ class Party:
     def _send(self, hop: Hop, step: Step, outgoing: Outgoing) -> list[tuple[str, ArrayRecord]]:
         if outgoing.bodies and hop.gives is None:
             raise WireError(f"handler {hop.handler!r} sends bodies, but its hop {hop.name!r} gives nothing")
-        rows = _EMPTY if outgoing.rows is None else outgoing.rows
+        about = _EMPTY if outgoing.rows is None else outgoing.rows
+        rows = about if isinstance(about, Mapping) else dict.fromkeys(outgoing.bodies, about)
         return [
-            self.outbox.send(Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows, body))
+            self.outbox.send(Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], body))
             for party, body in outgoing.bodies.items()
         ]
 

@@ -39,11 +39,14 @@ class Plan:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run has come; with a checkpoint, all that is needed to go on from it."""
+    """How far a run has come; with a checkpoint, all that is needed to go on from it.
+
+    `losses` has an entry a round, `None` where the round trains nothing; `valid` the loss after the epochs validated.
+    """
 
     step: int = 0
     done: int = 0
-    losses: list[float] = field(default_factory=list[float])
+    losses: list[float | None] = field(default_factory=list[float | None])
     valid: dict[int, float] = field(default_factory=dict[int, float])
     wall_s: float = 0.0
 
@@ -152,7 +155,7 @@ class Coordinator:
                 continue
             report = self.play(phase.hops, step)["advertiser"]
             loss = report.get("loss")
-            self.fit.progress.losses.append(float("nan") if loss is None else loss)
+            self.fit.progress.losses.append(loss)
             if ends_epoch and phase.validate:
                 self._validate(done)
             self.fit.progress.done = done

@@ -19,6 +19,13 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return functional.cross_entropy(logits, labels)
 
 
+def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the `(rows,)` cross-entropies whose mean is `classification_loss`."""
+    if logits.shape[1] == 1:
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype), reduction="none")
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
 def probabilities(logits: Tensor) -> Tensor:
     """Return `(rows, classes)` class probabilities of `(rows, 1)` or `(rows, classes)` logits."""
     if logits.shape[1] == 1:
