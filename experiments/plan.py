@@ -152,7 +152,7 @@ def _cut(
         seed=Seeds(config.seed).at("split"),
         test=config.holdout.test,
         valid=config.holdout.valid,
-        overlap=config.align.overlap,
+        overlap=1.0 if getattr(find("method", config.method.name), "all_aligned", False) else config.align.overlap,
         leftover=config.align.leftover,
         publishers=publishers,
         test_rows=official_test(source, root) if config.holdout.by == "official" else b"",

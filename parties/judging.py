@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parties.leftovers import pseudo_labels, read_leftover, write_leftover
 from parties.inference import read_guess, read_hints
+from parties.leftovers import pseudo_labels, read_leftover, write_leftover
 from parties.referee import ORDER_FILE, SCORES_FILE
 from parties.references import alone, central
 from parties.spec import PartySpec

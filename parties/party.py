@@ -221,7 +221,10 @@ def run_hops(spec: PartySpec) -> list[Hop]:
     aligner: Aligner = build("align", spec.align)
     method: Method = build("method", spec.method)
     training = [hop for phase in method.phases(spec.train.options()) for hop in phase.hops]
-    return [*aligner.hops, *training, *method.evaluate]
+    found = dict.fromkeys([*aligner.hops, *training, *method.evaluate])
+    if len({hop.name for hop in found}) < len(found):
+        raise ValueError(f"got two different hops of one name among {[hop.name for hop in found]}; rename one")
+    return list(found)
 
 
 def _register(party: Party) -> None:

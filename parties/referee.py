@@ -51,7 +51,7 @@ class Recorder:
         return NOTHING
 
     def note(self, step: Step, mail: Mail) -> Outgoing:
-        """Note pseudo-labels of leftover rows, `(rows, 2)`: a class, and 1 where it is trained on; the last round stays."""
+        """Note pseudo-labels of leftover rows, `(rows, 2)`: a class, and 1 where trained on; the last round stays."""
         envelope = mail["advertiser"]
         if step.start == 0:
             self._notes = []

@@ -36,7 +36,7 @@ class Rows:
     handle of the party's own leftover rows and `leftover` the order they stand in, `(n,)` positions in `only`.
     """
 
-    def __init__(  # noqa: PLR0913 - a table, its layout and the streams it is drawn by
+    def __init__(
         self,
         features: tuple[Tensor, Tensor],
         alignment: Alignment,

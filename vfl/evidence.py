@@ -47,7 +47,7 @@ class Opinion:
 
 
 def evidence(logits: Tensor, activation: Activation) -> Tensor:
-    """Return the `(rows, classes)` evidence of a head's outputs; `exp` is cut off at e^10, where it ends all learning."""
+    """Return the `(rows, classes)` evidence of a head's outputs; `exp` is cut off at e^10."""
     if activation == "softplus":
         return functional.softplus(logits)
     return torch.exp(logits.clamp_max(LARGEST_LOG_EVIDENCE))

@@ -28,7 +28,7 @@ class Plan:
 
 
 def draw(name: str, widths: Sequence[int], generator: torch.Generator) -> dict[str, Tensor]:
-    """Return weights of linear layers from `widths[0]` to `widths[-1]`, uniform within 1/sqrt(inputs) as torch's are."""
+    """Return weights of linear layers from `widths[0]` to `widths[-1]`, uniform within 1/sqrt(inputs)."""
     found: dict[str, Tensor] = {}
     for layer, (inputs, outputs) in enumerate(pairwise(widths)):
         bound = inputs**-0.5

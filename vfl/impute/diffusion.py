@@ -20,8 +20,9 @@ TIME_WIDTH = 16
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Denoising diffusion on standardised embeddings: a network predicts the clean values (by way of `velocity`) from
-    noised ones, the step and what is given; sampling walks back without added noise (DDIM) over `sampling_steps` of the `timesteps`.
+    """Samples from a conditional denoising diffusion model of standardised embeddings.
+
+    A network predicts the clean values (by way of `velocity`) from noised ones, the step and what is given; sampling walks back without added noise (DDIM) over `sampling_steps` of the `timesteps`.
 
     `label` shows the class to the network; without it no class enters. `guidance` w pushes samples by
     (1 + w) g(given) - w g(nothing), for which a share `drop` of training rows hides what is given.

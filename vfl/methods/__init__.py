@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -77,7 +78,9 @@ class Desk:
         return self.rows.batch(step)
 
     def leftover(self, step: Step) -> Batch:
-        """Return the leftover rows that this party takes in a step of a phase over everyone's rows."""
+        """Return the leftover rows that this party takes in a step; none where the step is over aligned rows alone."""
+        if step.pool == Pool.TRAIN:
+            return self.rows.take(torch.empty(0, dtype=torch.int64))
         return self.rows.batch(replace(step, pool=Pool.LEFTOVER))
 
 

@@ -43,8 +43,9 @@ class ChosenRowsPublisher:
         """Send the embedding of the step's aligned rows, then of its chosen ones, and keep the graph for `backward`."""
         aligned = self._desk.batch(step).rows
         batch = self._desk.rows.take(torch.cat([aligned, self._share(step)]))
-        self._embedding = self._bottom(batch)
-        return Outgoing(batch.rows, {ADVERTISER: self._embedding})
+        embedding = self._bottom(batch)
+        self._embedding = embedding
+        return Outgoing(batch.rows, {ADVERTISER: embedding})
 
     def backward(self, step: Step, mail: Mail) -> Outgoing:
         """Update the bottom model with the gradient that came back, `(rows, width)`."""

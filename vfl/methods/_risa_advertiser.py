@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -96,7 +96,9 @@ class RisaAdvertiser:
         believed = [(mail[party].rows[count:], self._pseudo(party, mail[party].rows[count:])) for party in leaves]
         if believed:
             self._desk.rows.believe(*(torch.cat(part) for part in zip(*believed, strict=True)))
-        gradients = {party: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for party, leaf in leaves.items()}
+        gradients = {
+            party: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for party, leaf in leaves.items()
+        }
         return Outgoing({party: mail[party].rows for party in gradients}, gradients)
 
     def finish(self, step: Step, mail: Mail) -> Outgoing:
@@ -178,16 +180,23 @@ class RisaAdvertiser:
         return [block for block in blocks if len(block.labels)]
 
     def _block_loss(self, block: _Block) -> Tensor:
+        options, loss = self._options, torch.zeros(len(block.labels))
+        if options.predict == "top":
+            loss = row_losses(self._top(_joined(block.embeddings)), block.labels)
+        if options.evidence_weight:
+            loss = loss + options.evidence_weight * self._evidential_loss(block)
+        return (block.weights * loss).sum()
+
+    def _evidential_loss(self, block: _Block) -> Tensor:
+        """Return the `(rows,)` loss of the present parties' heads, and of their fused opinion where it differs."""
         options = self._options
         opinions = self._opinions(block.embeddings, block.present)
-        fused = fuse(list(opinions.values()), options.fusion)
+        alphas = [opinions[party].alpha for party in block.present]
+        if len(block.present) > 1 or options.imputed_weight:
+            alphas.append(fuse(list(opinions.values()), options.fusion).alpha)
         grown = min(1.0, int(self._learned) / options.anneal_steps) if options.anneal_steps else 1.0
-        alphas = [opinions[party].alpha for party in block.present] + ([fused.alpha] if len(block.present) > 1 else [])
         held = [evidential_loss(alpha, block.labels, options.loss, options.divergence * grown) for alpha in alphas]
-        loss = options.evidence_weight * torch.stack(held).sum(dim=0)
-        if options.predict == "top":
-            loss = loss + row_losses(self._top(_joined(block.embeddings)), block.labels)
-        return (block.weights * loss).sum()
+        return torch.stack(held).sum(dim=0)
 
     def _opinions(self, embeddings: Embeddings, present: tuple[PartyId, ...]) -> dict[PartyId, Opinion]:
         """Return each party's opinion; one that is imputed counts for `imputed_weight`."""
@@ -255,10 +264,16 @@ class RisaAdvertiser:
 
 _JUDGED = ("rows", "classes", "scores")
 
-SCORES = {
-    "confidence": lambda shares: 1 - shares.max(dim=1).values,
-    "entropy": lambda shares: torch.special.entr(shares).sum(dim=1),
-}
+
+def _doubt(shares: Tensor) -> Tensor:
+    return 1 - shares.max(dim=1).values
+
+
+def _entropy(shares: Tensor) -> Tensor:
+    return torch.special.entr(shares).sum(dim=1)
+
+
+SCORES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": _doubt, "entropy": _entropy}
 
 
 def _joined(embeddings: Embeddings) -> Tensor:

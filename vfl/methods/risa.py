@@ -94,7 +94,9 @@ class Risa:
         if not (0 <= self.imputed_weight <= 1 and self.publisher_weight >= 0):
             raise ValueError("got imputed_weight outside 0 to 1 or publisher_weight below 0; change it")
         if min(self.evidence_weight, self.divergence) < 0 or (self.predict == "fused" and not self.evidence_weight):
-            raise ValueError("got evidence_weight or divergence below 0, or heads that predict without a loss; raise it")
+            raise ValueError(
+                "got evidence_weight or divergence below 0, or heads that predict without a loss; raise it"
+            )
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return the warm-up, then assessing, announcing and learning by turns; `train.epochs` are shared out."""
