@@ -22,7 +22,8 @@ TIME_WIDTH = 16
 class Diffusion:
     """Samples from a conditional denoising diffusion model of standardised embeddings.
 
-    A network predicts the clean values (by way of `velocity`) from noised ones, the step and what is given; sampling walks back without added noise (DDIM) over `sampling_steps` of the `timesteps`.
+    A network predicts the clean values (by way of `velocity`) from noised ones, the step and what is given; sampling
+    walks back without added noise (DDIM) over `sampling_steps` of the `timesteps`.
 
     `label` shows the class to the network; without it no class enters. `guidance` w pushes samples by
     (1 + w) g(given) - w g(nothing), for which a share `drop` of training rows hides what is given.
@@ -102,7 +103,7 @@ class Diffusion:
 
 
 def alpha_bars(timesteps: int) -> Tensor:
-    """Return `(timesteps,)`: how much of the clean values' variance is left at each step, falling from near 1 to near 0.
+    """Return `(timesteps,)`: how much of the clean values' variance is left at each step, from near 1 to near 0.
 
     The noise added at a step grows linearly from 1e-4 to 0.02 over 1,000 steps, and in proportion for fewer.
     """
@@ -121,7 +122,7 @@ def velocity(clean: Tensor, noise: Tensor, kept: Tensor) -> Tensor:
 
 
 def ddim(denoise: Denoise, start: Tensor, kept: Tensor, steps: int) -> Tensor:
-    """Walk `(rows, m)` standard Gaussian values back to clean ones over `steps` evenly spaced steps, adding no noise."""
+    """Walk `(rows, m)` standard Gaussian values back to clean ones over `steps` even steps, adding no noise."""
     times = torch.linspace(len(kept) - 1, 0, steps).round().to(torch.int64).tolist()
     values = start
     for place, time in enumerate(times):

@@ -55,7 +55,8 @@ class OwnRows(Protocol):
 class Desk:
     """What a method's side may use at its party: its own rows, networks to build, its own random streams.
 
-    `rows` are this party's own. `imputer(spec)` makes a member of the impute family. `bottom()` is `None` for a party without columns. `widths` are
+    `rows` are this party's own. `imputer(spec)` makes a member of the impute family. `bottom()` is `None` for a party
+    without columns. `widths` are
     the cut widths of every party with a bottom, publishers first, in roster order. `top(width)` builds the fusing
     network (advertiser only). Networks are initialised from the party's own streams.
     """

@@ -36,8 +36,10 @@ CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class FirstStage:
-    """What the first stage leaves behind: what was `sent` of the aligned `rows`, `(n, width)`, all publishers' side by
-    side, and `embed`, its own bottom on any rows of the advertiser's.
+    """What the first stage leaves behind.
+
+    `sent` of the aligned `rows` is `(n, width)`, all publishers' side by side; `embed` is its own bottom on any rows of
+    the advertiser's.
     """
 
     desk: Desk

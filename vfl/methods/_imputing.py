@@ -1,4 +1,4 @@
-"""What the advertiser keeps to impute embeddings with: those it was sent of aligned rows, and what it learned of them."""
+"""What the advertiser imputes embeddings from: those it was sent of aligned rows, and what it learned of them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Imputation:
                 self._states[pattern] = {**self._states.get(pattern, {}), name: value}
 
     def see(self, step: Step, rows: Tensor, bodies: Mapping[PartyId, Tensor]) -> None:
-        """Keep what the publishers sent of `rows`, aligned training handles; forget what was learned when that is due."""
+        """Keep what was sent of `rows`, aligned training handles; forget what was learned when that is due."""
         for party in self._desk.publishers:
             self._seen[party][rows] = bodies[party].detach()
         self._known[rows] = True

@@ -22,7 +22,7 @@ SCORE = (
 
 
 class LocalAdvertiser:
-    """Own bottom and a top on its embedding alone, trained on aligned rows, and on leftovers where `leftovers` is set."""
+    """Own bottom and a top on its embedding, trained on aligned rows, and on leftovers where `leftovers` is set."""
 
     def __init__(self, desk: Desk, leftovers: bool) -> None:
         bottom = desk.bottom()

@@ -124,7 +124,7 @@ class RisaAdvertiser:
         return NOTHING
 
     def announce(self, step: Step, mail: Mail) -> Outgoing:
-        """Tell each publisher which of the step's own rows are chosen, `(rows, 1)`, and the referee the pseudo-labels."""
+        """Tell each publisher which of its rows of the step are chosen, `(rows, 1)`, and the referee the labels."""
         parts = {party: self._part(step, self._assessed[party]) for party in self._desk.publishers}
         bodies = {party: found.chosen[:, None].float() for party, found in parts.items()}
         noted = [torch.stack([found.classes, found.chosen], dim=1).float() for found in parts.values()]

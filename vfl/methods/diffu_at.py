@@ -16,8 +16,10 @@ from vfl.types import Hop, Phase
 
 @dataclass(frozen=True)
 class DiffuAt:
-    """Trains `vanilla`, fits a conditional diffusion model to the embeddings it was sent, generates those that its own
-    rows lack, and starts anew: aligned rows train the joint network, own rows a local head, over one shared bottom.
+    """Alternating training on aligned rows and on the advertiser's own with generated publisher embeddings.
+
+    Trains `vanilla`, fits a conditional diffusion model to the embeddings the advertiser was sent, generates those that
+    its own rows lack, and starts anew: aligned rows train the joint network, own rows a local head, over one bottom.
 
     `impute` may be any imputer; its condition is the advertiser's own embedding, and the class only where the imputer
     is asked for it (`label: true`), since a class in the condition makes what is generated a stand-in for the label.

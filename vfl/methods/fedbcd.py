@@ -17,8 +17,10 @@ from vfl.types import Hop, PartyId, Phase, Step
 
 @dataclass(frozen=True)
 class Fedbcd:
-    """`vanilla`, but after an exchange each party takes `local_steps` updates on it before the next: the publishers
-    with the gradient they were sent, the advertiser with the embeddings it was sent, both growing stale.
+    """Split training with several local updates for every exchange.
+
+    After an exchange each party takes `local_steps` updates on it before the next: the publishers with the gradient
+    they were sent, the advertiser with the embeddings it was sent, both growing stale.
 
     This is the parallel form: all parties update at once. Nothing else crosses the wire than under `vanilla`, only
     less often for as many updates; `local_steps: 1` is `vanilla`.

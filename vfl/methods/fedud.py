@@ -14,8 +14,9 @@ from vfl.types import Hop, Phase, Pool
 
 @dataclass(frozen=True)
 class Fedud:
-    """First `vanilla` on aligned rows; then on the advertiser's own rows as well, their publishers' embeddings
-    predicted from its own by a network fitted to what was sent of aligned rows.
+    """Training on the advertiser's own rows too, the publishers' embeddings predicted from its own.
+
+    First `vanilla` on aligned rows; then on all rows with labels, by a network fitted to what was sent of aligned ones.
 
     Publishers see what they see under `vanilla`. The second phase goes on with the first's weights; the network is
     fitted when it begins and every `refit_every` rounds, since the embeddings that it predicts move.

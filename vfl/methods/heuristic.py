@@ -17,8 +17,10 @@ from vfl.types import Hop, Phase
 
 @dataclass(frozen=True)
 class Heuristic:
-    """Trains `vanilla`, gives each of the advertiser's own rows the mean embedding of its user's aligned rows, and
-    starts anew: aligned rows train the joint network, own rows a local head, over one shared bottom.
+    """Alternating training on aligned rows and on the advertiser's own with their user's mean embedding.
+
+    Trains `vanilla`, gives each of the advertiser's own rows the mean embedding of its user's aligned rows, and starts
+    anew: aligned rows train the joint network, own rows a local head, over one shared bottom.
 
     `key` names the advertiser's categorical column that stands for the user; a user without aligned rows gets the mean
     over users, as every row does without a key. Publishers see what they see under `vanilla`, twice.
@@ -69,7 +71,7 @@ class Heuristic:
 
 
 def means_by_key(keys: Tensor, values: Tensor, asked: Tensor) -> Tensor:
-    """Return `(m, dim)`: for each `(m,)` asked key the mean of its `(n, dim)` values, or the mean over keys if it is new."""
+    """Return `(m, dim)`: for each `(m,)` asked key the mean of its `(n, dim)` values; the mean over keys if new."""
     users, places = keys.unique(return_inverse=True)
     counts = torch.bincount(places).to(values.dtype)[:, None]
     means = torch.zeros(len(users), values.shape[1]).index_add(0, places, values) / counts

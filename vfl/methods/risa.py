@@ -32,8 +32,7 @@ ANNOUNCE = (
 
 @dataclass(frozen=True)
 class Risa:
-    """Reliable imputed-sample assisted training: rows of one party only are imputed, pseudo-labelled where they have no
-    label, and trained on where the parties' fused opinion is certain enough.
+    """Training on rows of one party only, imputed, where the parties' fused opinion of them is certain enough.
 
     After a warm-up on labelled rows, each of `rounds` rounds (1) has the publishers send embeddings of the rows only
     they hold, (2) imputes what other parties would have sent, forms an opinion of each party by its evidence head,

@@ -22,8 +22,10 @@ PRETRAIN = (
 
 @dataclass(frozen=True)
 class SsVfl:
-    """Each party first trains its bottom on all rows it holds, aligned or not, so that two masked views of a row embed
-    alike; then `vanilla` on the aligned rows.
+    """Self-supervised pre-training at each party, then `vanilla`.
+
+    Each party first trains its bottom on all rows it holds, aligned or not, so that two masked views of a row embed
+    alike.
 
     The first phase uses no label and sends nothing. Each value of a view is hidden with probability `mask`.
 

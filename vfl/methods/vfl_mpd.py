@@ -23,8 +23,10 @@ MATCH = (
 
 @dataclass(frozen=True)
 class VflMpd:
-    """Bottoms are first trained, without labels, to tell whether a publisher's embedding and the advertiser's belong to
-    one row; then `vanilla` on the aligned rows.
+    """Pre-training by telling matched pairs of embeddings from mismatched ones, then `vanilla`.
+
+    Bottoms are first trained, without labels, to tell whether a publisher's embedding and the advertiser's belong to
+    one row.
 
     Each aligned row is paired with itself and with another of its batch. In the first phase gradients say nothing of
     labels. Only aligned rows can be paired, so the gain over `vanilla` is not expected to be large.
