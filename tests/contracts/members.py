@@ -30,10 +30,12 @@ IMPUTERS: dict[str, list[Options]] = {
 
 METHODS: dict[str, list[Options]] = {
     "advonly": [{"min_steps": 0}, {"min_steps": 0, "impute": {"name": "regression", "steps": 5}, "refit_every": 4}],
+    "celu": [{"cache": 2}],
     "diffu_at": [{"impute": {"name": "diffusion", "steps": 5}}, {"impute": "knn"}],
     "fedbcd": [{"local_steps": 3}],
     "fedud": [{"impute": {"name": "regression", "steps": 5}, "refit_every": 3}],
     "heuristic": [{}],
+    "jpl": [{}],
     "local": [{}],
     "local_all": [{}],
     "oracle": [{}],

@@ -24,9 +24,9 @@ THREE = {
     "two": ["mean_smoothness"],
     "advertiser": ["worst_area", "worst_smoothness"],
 }
-VANILLA_AT_FULL_OVERLAP = ["advonly", "fedbcd", "oracle"]
+VANILLA_AT_FULL_OVERLAP = ["advonly", "celu", "fedbcd", "oracle"]
 """Methods that are `vanilla`, loss by loss, once no row is left over and their own extras are turned off."""
-EXTRAS_OFF: dict[str, dict[str, Any]] = {"fedbcd": {"local_steps": 1}}
+EXTRAS_OFF: dict[str, dict[str, Any]] = {"celu": {"local_steps": 1}, "fedbcd": {"local_steps": 1}}
 
 
 def asked(spec: dict[str, Any], **changed: Any) -> Any:

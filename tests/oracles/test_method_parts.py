@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from vfl.methods._views import masked, siamese
+from vfl.methods.celu import Cache, staleness
 from vfl.methods.heuristic import means_by_key
+from vfl.methods.jpl import rank_loss
 from vfl.methods.vfl_mpd import derangement, matching_loss
 from vfl.types import Batch
 
@@ -66,3 +68,32 @@ def test_views_hide_the_share_asked_for_and_leave_the_rest():
     assert (view.numeric == 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
     assert (view.categorical == 1).float().mean().item() == pytest.approx(0.3, abs=0.02)
     assert (batch.numeric == 5.0).all()
+
+
+def test_rank_loss_against_a_loop_over_pairs():
+    ours, theirs = torch.tensor([[0.2], [1.0], [-0.5]]), torch.tensor([[2.0], [0.1], [0.0]])
+    total, sigmoid = 0.0, torch.sigmoid
+    for i in range(3):
+        for j in range(3):
+            if i != j:
+                wanted, found = sigmoid(theirs[i] - theirs[j]), sigmoid(ours[i] - ours[j])
+                total += -(wanted * found.log() + (1 - wanted) * (1 - found).log()).item() / 6
+    assert rank_loss(ours, theirs).item() == pytest.approx(total, rel=1e-5)
+    assert rank_loss(theirs, theirs) < rank_loss(-theirs, theirs)
+
+
+def test_stale_rows_count_less_and_very_stale_ones_not_at_all():
+    now = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 0.0]])
+    then = torch.tensor([[2.0, 0.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    assert staleness(now, then, 0.5).tolist() == pytest.approx([1.0, 0.5**0.5, 0.0, 0.0])
+
+
+def test_a_cache_keeps_the_last_exchanges_and_takes_them_in_turn():
+    cache = Cache(2)
+    for value in range(3):
+        cache.add({name: torch.tensor([value]) for name in ("rows", "sent", "got")})
+    copy = Cache(2)
+    copy.resume(cache.loose())
+    turns = [[int(one.turn()["rows"]) for _ in range(4)] for one in (cache, copy)]
+    assert turns[0] == turns[1]
+    assert sorted(turns[0]) == [1, 1, 2, 2]
