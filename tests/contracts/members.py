@@ -33,6 +33,7 @@ METHODS: dict[str, list[Options]] = {
     "celu": [{"cache": 2}],
     "diffu_at": [{"impute": {"name": "diffusion", "steps": 5}}, {"impute": "knn"}],
     "fedbcd": [{"local_steps": 3}],
+    "fedhssl": [{}],
     "fedud": [{"impute": {"name": "regression", "steps": 5}, "refit_every": 3}],
     "heuristic": [{}],
     "jpl": [{}],

@@ -8,6 +8,7 @@ from torch import nn
 
 from vfl.methods._views import masked, siamese
 from vfl.methods.celu import Cache, staleness
+from vfl.methods.fedhssl import cross_loss
 from vfl.methods.heuristic import means_by_key
 from vfl.methods.jpl import rank_loss
 from vfl.methods.vfl_mpd import derangement, matching_loss
@@ -97,3 +98,9 @@ def test_a_cache_keeps_the_last_exchanges_and_takes_them_in_turn():
     turns = [[int(one.turn()["rows"]) for _ in range(4)] for one in (cache, copy)]
     assert turns[0] == turns[1]
     assert sorted(turns[0]) == [1, 1, 2, 2]
+
+
+def test_cross_party_loss_by_hand():
+    predicted = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    others = [torch.tensor([[3.0, 0.0], [1.0, 0.0]]), torch.tensor([[-1.0, 0.0], [0.0, 1.0]])]
+    assert cross_loss(predicted, others).item() == pytest.approx(-((1 + 0) / 2 + (-1 + 1) / 2) / 2)
