@@ -105,7 +105,7 @@ class CrossSide:
         if self._bottom is None:
             return NOTHING
         with torch.no_grad():
-            projected = self._projector(self._bottom(self._desk.rows.take(rows)))
+            projected: Tensor = self._projector(self._bottom(self._desk.rows.take(rows)))
         return Outgoing(rows, dict.fromkeys(to, projected))
 
     def _learn(self, step: Step, others: Sequence[Tensor]) -> None:
