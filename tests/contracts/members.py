@@ -12,6 +12,12 @@ DEFENSES: dict[str, list[Options]] = {
     "max_norm": [{}],
 }
 
+ALIGNERS: dict[str, list[Options]] = {
+    "ecdh_psi": [{}, {"group": "x25519"}],
+    "plain": [{}],
+    "salted_hash": [{"salt": "pepper"}],
+}
+
 ATTACKS: dict[str, list[Options]] = {
     "direction": [{}, {"hints": 5}],
     "norm": [{}, {"positives": "majority"}],
