@@ -119,7 +119,7 @@ class FeatureParty:
         self._remembered = {key[len("side.") :]: value for key, value in loose.items() if key.startswith("side.")}
 
     def _restore_side(self) -> None:
-        if self._resumed is not None and isinstance(self._side, Remembers):
+        if self._remembered and isinstance(self._side, Remembers):
             self._side.resume(self._remembered)
 
     def close(self) -> None:
