@@ -121,7 +121,7 @@ def read_step(content: RecordDict) -> tuple[Step, tuple[str, ...]]:
         record = content.config_records[STEP_KEY]
         index, phase, pool, epoch, start, size, shuffle, of = str(record[STEP_KEY]).split("|")
         step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)), int(of))
-        if min(step.index, step.epoch, step.start, step.size) < 0:
+        if min(step.index, step.epoch, step.start, step.size, step.of) < 0:
             raise ValueError(f"got a negative number in {record[STEP_KEY]!r}")
         return step, tuple(filter(None, str(record[HOPS_KEY]).split("|")))
     except (KeyError, ValueError) as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from vfl.methods import Desk, TrainOptions
-from vfl.methods._risa_advertiser import RisaAdvertiser
+from vfl.methods._risa_side import RisaAdvertiser
 from vfl.methods.risa import LEARN, Risa
 from vfl.methods.vanilla import EVALUATE, VanillaPublisher
 from vfl.types import Hop, Phase, Pool

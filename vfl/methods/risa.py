@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from vfl.evidence import Activation, LossName, Rule
 from vfl.methods import Desk, TrainOptions
 from vfl.methods._publisher import ChosenRowsPublisher
-from vfl.methods._risa_advertiser import RisaAdvertiser
+from vfl.methods._risa_side import RisaAdvertiser
 from vfl.methods.vanilla import EVALUATE
 from vfl.types import Hop, Kind, Phase, Pool, Role
 
