@@ -106,7 +106,7 @@ def coordinator_plan(config: Config) -> Plan:
     aligner: Aligner = build("align", config.aligner)
     method: Method = build("method", config.method.member)
     phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
-    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every)
+    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every, config.train.select)
 
 
 def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:
@@ -153,7 +153,7 @@ def _cut(
         seed=Seeds(config.seed).at("split"),
         test=config.holdout.test,
         valid=config.holdout.valid,
-        overlap=config.align.overlap,
+        overlap=1.0 if getattr(find("method", config.method.name), "all_aligned", False) else config.align.overlap,
         leftover=config.align.leftover,
         publishers=publishers,
         test_rows=test_rows,
