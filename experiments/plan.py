@@ -259,7 +259,8 @@ def _check_classes(config: Config, described: Described) -> None:
         if find("defense", spec.name).binary_only:
             message = f"{got}, allowed 2 with defense {spec.name!r}; choose another defense"
             raise ConfigError(message, key=f"defense.{place}.name")
-    for place, spec in enumerate(config.attack):
+    asked = config.attack if "attack" in config.model_fields_set else ()  # the default ones are left out instead
+    for place, spec in enumerate(asked):
         if build("attack", spec.member).needs.binary_only:
             message = f"{got}, allowed 2 with attack {spec.name!r}; set attack=[] or choose another"
             raise ConfigError(message, key=f"attack.{place}.name")

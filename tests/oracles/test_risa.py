@@ -99,3 +99,12 @@ def test_precision_is_what_the_truth_says(tmp_path):
     truth = Truth(Sealed(torch.tensor([0, 1])), 2, 2, (handles, labels))
     found = pseudo_labels(truth, str(tmp_path))
     assert found == {"selected": 2, "precision_selected": 1.0, "rejected": 1, "precision_rejected": 0.0}
+
+
+def test_default_attacks_refuse_no_data_set_of_ten_classes():
+    """They are left out there; attacks that were asked for are refused."""
+    from vfl.errors import ConfigError
+
+    assert len(open_world(Config.model_validate({"data": "digits"})).described.classes) == 10
+    with pytest.raises(ConfigError, match="allowed 2 with attack"):
+        open_world(Config.model_validate({"data": "digits", "attack": ["norm"]}))
