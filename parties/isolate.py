@@ -87,7 +87,7 @@ class Isolation:
         for server in (self._clean, self._referee):
             cast(IO[bytes], server.stdin).close()
             cast(IO[bytes], server.stdout).close()
-            server.wait(timeout=10)
+            server.wait(timeout=60)
 
 
 @dataclass(frozen=True, slots=True)
