@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from parties.mounts import Mounts, mount
 from parties.rows import Rows
 from parties.spec import PartySpec
+from parties.teacher import Teacher
 from vfl.align import Alignment, AlignSide
-from vfl.data.cut import TEST, Shard
+from vfl.data.cut import TEST, TRAIN, Shard
 from vfl.data.encode import EncodeOptions, fit
 from vfl.data.shard import LocalFrame, load_features, load_ids
 from vfl.exchange import Mail, Outgoing
@@ -19,7 +24,7 @@ from vfl.methods import Desk, Parts, Side
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.store import write_whole
-from vfl.types import Batch, Role, Step
+from vfl.types import Batch, Role, Step, TableSchema
 
 
 class FeatureParty:
@@ -49,8 +54,15 @@ class FeatureParty:
         if folder is not None:
             write_whole(folder / "encoder.json", encoder.to_json().encode())
         numeric, categorical = encoder.transform(local.frame)
-        self._rows = Rows(numeric, categorical, alignment, _training_labels(local), spec.shared)
         schema = encoder.schema
+        mounts = mount(spec.defenses, spec.seeds, spec.classes)
+        labels = _training_labels(local)
+        self._rows = Rows(numeric, categorical, alignment, labels, spec.shared)
+        if labels is not None and mounts.changes_labels:
+            teacher = self._teacher(schema, numeric, categorical, local.pools)
+            relabel = partial(_relabel, mounts, labels.open(), torch.from_numpy(local.pools), teacher)
+            self._rows = Rows(numeric, categorical, alignment, relabel(0), spec.shared)
+            self._rows.relabel = relabel if mounts.each_epoch else None
         self._side = self._make_side(
             Desk(
                 party=spec.party,
@@ -62,8 +74,9 @@ class FeatureParty:
                 train=spec.train.options(),
                 seeds=spec.seeds.scope("method"),
                 batch=self._rows.batch,
-                bottom=lambda: spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds),
-                top=lambda width: spec.model.build_top(width, spec.classes, spec.seeds),
+                bottom=lambda: self._bottom(mounts, schema),
+                top=lambda width: mounts.wrap("top", spec.model.build_top(width, spec.classes, spec.seeds)),
+                penalty=lambda step, embeddings: mounts.penalty(step, self.batch(step), embeddings),
             )
         )
         counts = {"train": alignment.train, "valid": alignment.valid, "test": alignment.test}
@@ -106,6 +119,39 @@ class FeatureParty:
 
     def close(self) -> None:
         """Leave nothing behind beyond the transcript and the last checkpoint."""
+
+    def _bottom(self, mounts: Mounts, schema: TableSchema) -> nn.Module | None:
+        spec = self._spec
+        bottom = spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds)
+        return None if bottom is None else mounts.wrap("bottom", bottom)
+
+    def _teacher(
+        self, schema: TableSchema, numeric: Tensor, categorical: Tensor, pools: NDArray[np.generic]
+    ) -> Teacher:
+        """Return what trains the label owner's own network; it is initialised like the run's, and shares nothing."""
+        spec, training = self._spec, torch.from_numpy(pools == TRAIN)
+
+        def build() -> nn.Module | None:
+            bottom = spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds)
+            width = spec.model.widths.get(spec.party, 0)
+            top = None if bottom is None else spec.model.build_top(width, spec.classes, spec.seeds)
+            return None if bottom is None or top is None else nn.Sequential(bottom, top)
+
+        options, seeds = spec.train.options(), spec.seeds.scope("teacher")
+        return Teacher(numeric[training], categorical[training], spec.classes, build, options, seeds)
+
+
+def _relabel(mounts: Mounts, labels: Tensor, pools: Tensor, teacher: Teacher, epoch: int) -> Sealed[Tensor]:
+    """Return labels by local row with those of training rows as the defenses make them; validation rows keep theirs."""
+    training = pools == TRAIN
+    made = mounts.relabel(labels[training], epoch, teacher.teach)
+    if made.ndim == 2:
+        weights = torch.nn.functional.one_hot(labels.clamp(min=0), mounts.classes).to(made.dtype)
+        weights[training] = made
+        return Sealed(weights)
+    mixed = labels.clone()
+    mixed[training] = made
+    return Sealed(mixed)
 
 
 def _training_labels(local: LocalFrame) -> Sealed[Tensor] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from flwr.app import ArrayRecord
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from vfl.channel import Channel
 from vfl.defenses import Defense, SendContext, State
 from vfl.errors import WireError
+from vfl.exchange import ByClass
 from vfl.seeds import Seeds
 from vfl.store import TranscriptWriter
 from vfl.types import REFEREE, Envelope, Kind, PartyId
@@ -23,9 +25,10 @@ from vfl.wire import Codec, body_bytes, chain, decode, encode
 
 @dataclass(slots=True)
 class Mounted:
-    """A defense at its party, with the state it carries from step to step, one a destination."""
+    """A defense at its place in the party's stack, with the state it carries from step to step, one a destination."""
 
     defense: Defense
+    place: int = 0
     states: dict[PartyId, State] = field(default_factory=dict[PartyId, State])
 
 
@@ -51,9 +54,9 @@ class Outbox:
     chains: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
 
-    def send(self, envelope: Envelope) -> tuple[str, ArrayRecord]:
-        """Return the record that leaves the party in place of this envelope."""
-        defended = self._defend(envelope)
+    def send(self, envelope: Envelope, by_class: ByClass | None = None) -> tuple[str, ArrayRecord]:
+        """Return the record that leaves the party in place of this envelope; `by_class` is for its defenses alone."""
+        defended = self._defend(envelope, by_class)
         key, record = encode(defended, self.codec)
         self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
         if self.recorder is not None:
@@ -62,17 +65,19 @@ class Outbox:
             self.sent_bytes[envelope.kind] = self.sent_bytes.get(envelope.kind, 0) + body_bytes(record)
         return key, record if self.channel is None else self.channel.seal(envelope.dst, key, record)
 
-    def _defend(self, envelope: Envelope) -> Envelope:
+    def _defend(self, envelope: Envelope, by_class: ByClass | None) -> Envelope:
         body = envelope.body
-        for place, mounted in enumerate(self.mounted):
+        for mounted in self.mounted:
             if envelope.kind not in mounted.defense.kinds:
                 continue
             seeds, labels = self.sender.seeds, self.sender.labels
             ctx = SendContext(
                 step=envelope.step,
-                generator=seeds.torch("defense", place, envelope.dst, envelope.step),
+                generator=seeds.torch("defense", mounted.place, envelope.dst, envelope.step),
                 labels=labels(envelope.rows) if labels else None,
                 classes=self.sender.classes,
+                rows=envelope.rows,
+                by_class=None if by_class is None else partial(by_class, envelope.dst),
             )
             state = mounted.states.get(envelope.dst) or mounted.defense.init()
             body, mounted.states[envelope.dst] = mounted.defense.apply(body, state, ctx)

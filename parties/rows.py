@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from vfl.align import Alignment
+from vfl.defenses import hard
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.types import Batch, Pool, Step
@@ -14,7 +17,8 @@ from vfl.types import Batch, Pool, Step
 class Rows:
     """Encoded features, and labels where the party owns them, of every aligned row, laid out by handle.
 
-    An epoch's rows are gathered once in the order all parties share, so that a batch is a slice.
+    An epoch's rows are gathered once in the order all parties share, so that a batch is a slice. `relabel`, where a
+    defense makes labels anew, gives those of an epoch by local row, `(n,)` classes or `(n, classes)` weights.
     """
 
     def __init__(
@@ -22,7 +26,8 @@ class Rows:
     ) -> None:
         order = alignment.order
         self._numeric, self._categorical = numeric[order], categorical[order]
-        self._labels = None if labels is None else Sealed(labels.open()[order])
+        self._order, self._labels = order, None if labels is None else Sealed(labels.open()[order])
+        self.relabel: Callable[[int], Sealed[Tensor]] | None = None
         self._shared = shared
         edges = [0, alignment.train, alignment.train + alignment.valid, len(order)]
         pools = (Pool.TRAIN, Pool.VALID, Pool.TEST)
@@ -36,10 +41,10 @@ class Rows:
         return self._labels is not None
 
     def labels(self, rows: Tensor) -> Tensor:
-        """Return the `(rows,)` labels of some handles; only a party that owns labels asks."""
+        """Return the `(rows,)` classes of some handles; only a party that owns labels asks."""
         if self._labels is None:
             raise PermissionError("this party holds no labels")
-        return self._labels.open()[rows]
+        return hard(self._labels.open()[rows])
 
     def batch(self, step: Step) -> Batch:
         """Return the rows a step header names; the same object for every hop of a step."""
@@ -56,6 +61,8 @@ class Rows:
             if step.shuffle:
                 generator = self._shared.torch("batches", step.phase, step.pool.value, step.epoch)
                 rows = rows[torch.randperm(len(rows), generator=generator)]
+            if self.relabel is not None and step.pool == Pool.TRAIN:
+                self._labels = Sealed(self.relabel(step.epoch).open()[self._order])
             labels = None if self._labels is None else self._labels.open()
             whole = Batch(rows, self._numeric, self._categorical, labels)
             self._epoch = (key, _gather(whole, rows))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vfl.exchange import NOTHING, Mail, Outgoing
@@ -30,7 +30,9 @@ class Desk:
 
     `batch(step)` returns this party's rows of a step. `bottom()` is `None` for a party without columns. `widths` are
     the cut widths of every party with a bottom, publishers first, in roster order. `top(width)` builds the fusing
-    network (advertiser only). Networks are initialised from the party's own streams.
+    network (advertiser only). Networks are initialised from the party's own streams. `penalty(step, embeddings)` is
+    what this party's defenses add to its loss on embeddings by party, `None` where they add nothing: a publisher gives
+    its own embedding, the advertiser those it received.
     """
 
     party: PartyId
@@ -44,6 +46,7 @@ class Desk:
     batch: Callable[[Step], Batch]
     bottom: Callable[[], nn.Module | None]
     top: Callable[[int], nn.Module]
+    penalty: Callable[[Step, Mapping[PartyId, Tensor]], Tensor | None]
 
 
 Parts = Mapping[str, nn.Module | Optimizer]
