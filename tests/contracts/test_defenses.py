@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -188,7 +188,7 @@ def some_labels(classes: int) -> Tensor:
 
 
 class TestLabels:
-    pytestmark = (each(LabelTransform), pytest.mark.parametrize("classes", [2, 4]))
+    pytestmark: ClassVar = [each(LabelTransform), pytest.mark.parametrize("classes", [2, 4])]
 
     def test_gives_classes_or_weights_of_every_row(self, defense, classes):
         made = defense.transform(some_labels(classes), label_context(classes))

@@ -38,7 +38,9 @@ def epsilon(
         return gaussian.epsilon(gaussian.composed([1 / noise_multiplier] * steps), delta)
     if not batches_hidden:
         advice = "account every row as sampled, or add --batches-hidden if no adversary ever learns a batch's rows"
-        raise ConfigError(f"got {sample_rate}, allowed 1 where the other party sees which rows a batch holds; {advice}")
+        raise ConfigError(
+            f"got {sample_rate}, allowed 1 where others see which rows a batch holds; {advice}", key="sample_rate"
+        )
     from opacus.accountants import create_accountant
 
     ours = create_accountant(accountant)
