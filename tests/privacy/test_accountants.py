@@ -81,7 +81,7 @@ def test_noise_is_found_for_a_target():
 
 
 def test_no_amplification_where_batches_are_seen():
-    with pytest.raises(ConfigError, match="sees? which rows a batch holds"):
+    with pytest.raises(ConfigError, match="others see which rows a batch holds"):
         subsampled.epsilon(1.0, 0.01, 1000, 1e-5)
 
 

@@ -70,10 +70,10 @@ def _most(count: int, trials: int, share: float) -> float:
 def _chance_of(right: int, guessed: int, canaries: int, epsilon: float, delta: float) -> float:
     """Return the greatest chance of `right` or more correct guesses under (`epsilon`, `delta`)-DP."""
     correct = 1 / (1 + math.exp(-epsilon))
-    exactly = _binomial(guessed, correct)
-    at_least = np.append(np.cumsum(exactly[::-1])[::-1], 0.0)
-    chance = float(at_least[right])
+    chance = float(special.betainc(right, guessed - right + 1, correct)) if right else 1.0
     if delta and right:
+        exactly = _binomial(guessed, correct)
+        at_least = np.append(np.cumsum(exactly[::-1])[::-1], 0.0)
         shortfall = at_least[:right][::-1] - at_least[right]
         chance += 2 * canaries * delta * float((shortfall / np.arange(1, right + 1)).max())
     return min(chance, 1.0)
