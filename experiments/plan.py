@@ -16,7 +16,7 @@ from vfl.data import Described, Source
 from vfl.data.checks import check_split
 from vfl.data.cut import RowCut, Shard
 from vfl.data.shard import official_test
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, DataError
 from vfl.grid import Roster
 from vfl.methods import Method
 from vfl.registry import build
@@ -51,7 +51,8 @@ def open_world(config: Config) -> World:
     described = source.describe(path)
     written = config.split.columns if config.split else None
     columns = {party: tuple(names) for party, names in (written or described.split).items()}
-    check_split({party: names for party, names in columns.items() if party != ADVERTISER or names}, described.columns)
+    for party, names in columns.items():
+        _check_columns(party, names, described.columns)
     ordered = {party: names for party, names in columns.items() if party != ADVERTISER}
     ordered[ADVERTISER] = columns[ADVERTISER]
     _check_parties(config, tuple(ordered))
@@ -189,6 +190,16 @@ def _defenses(config: Config, party: PartyId, role: Role) -> tuple[Mapping[str, 
         for spec in config.defense
         if (spec.party in (party, role.value) if spec.party else build("defense", spec.member).side == role)
     )
+
+
+def _check_columns(party: PartyId, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    if party == ADVERTISER and not names:
+        return  # it may hold the label alone
+    try:
+        check_split({party: names}, known)
+    except DataError as error:
+        got = f"column {error.key!r}: " if error.key != party else ""
+        raise DataError(f"{got}{error.message}", key=f"split.{party}") from None
 
 
 def _check_parties(config: Config, parties: tuple[PartyId, ...]) -> None:

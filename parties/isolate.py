@@ -1,7 +1,8 @@
 """Run work in clean processes: attacks that hold only their view, and the referee that alone opens truth.
 
-One warm server a run (or a sweep's worker) has torch imported and nothing else of the run; each job is a fork of it,
-so no job sees another's memory and none pays for the import. An attack's fork is confined before its code is loaded.
+Two warm servers a run (or a sweep's worker): one has torch imported and nothing of the run, for attacks; the other what
+the referee needs besides. Each job is a fork, so no job sees another's memory and none pays for the imports. An
+attack's fork is confined before its code is loaded.
 """
 
 from __future__ import annotations
@@ -40,12 +41,16 @@ class Isolation:
 
     def __init__(self) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("VFL_")}
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "parties.isolate"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        self._clean, self._referee = (
+            subprocess.Popen(
+                [sys.executable, "-m", "parties.isolate", *preloaded],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
+            )
+            for preloaded in ((), ("parties.judging",))
         )
 
     def __enter__(self) -> Isolation:
@@ -60,8 +65,9 @@ class Isolation:
         Errors of ours raised there are raised here; anything else becomes a `PartyError` with its last line. With
         `bounds` the process is confined first, and a peek raises `PeekError` even if the job swallowed it.
         """
-        request = pickle.dumps((function, dict(arguments), bounds))
-        stdin, stdout = cast(IO[bytes], self._server.stdin), cast(IO[bytes], self._server.stdout)
+        request = pickle.dumps(_Request(function, dict(arguments), bounds, tuple(sys.path)))
+        server = self._clean if bounds else self._referee
+        stdin, stdout = cast(IO[bytes], server.stdin), cast(IO[bytes], server.stdout)
         try:
             stdin.write(struct.pack("<Q", len(request)) + request)
             stdin.flush()
@@ -70,13 +76,26 @@ class Isolation:
             answer = b""
         if not answer:
             raise PartyError("the process that runs attacks and the referee died; run the command again")
-        return _result(json.loads(answer))
+        try:
+            parsed = json.loads(answer)
+        except ValueError:
+            raise PartyError("a job gave an answer that cannot be read; run the command again") from None
+        return _result(parsed)
 
     def close(self) -> None:
-        """Stop the server."""
-        cast(IO[bytes], self._server.stdin).close()
-        cast(IO[bytes], self._server.stdout).close()
-        self._server.wait(timeout=10)
+        """Stop both servers."""
+        for server in (self._clean, self._referee):
+            cast(IO[bytes], server.stdin).close()
+            cast(IO[bytes], server.stdout).close()
+            server.wait(timeout=10)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    function: str
+    arguments: dict[str, Any]
+    bounds: Bounds | None
+    path: tuple[str, ...]
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
@@ -110,7 +129,9 @@ def _fork(size: int, requests: IO[bytes], answers: IO[bytes]) -> bytes:
     with os.fdopen(reader, "rb") as stream:
         answer = stream.read()
     os.waitpid(child, 0)
-    return answer or json.dumps({"error": "PartyError", "message": "a job died without an answer"}).encode()
+    if answer and b"\n" not in answer:  # a second line would be taken for the next job's answer
+        return answer
+    return json.dumps({"error": "PartyError", "message": "a job died without an answer"}).encode()
 
 
 def _answer(writer: int, answer: bytes) -> None:
@@ -120,8 +141,9 @@ def _answer(writer: int, answer: bytes) -> None:
 
 def _run(request: bytes) -> bytes:
     try:
-        function, arguments, bounds = cast("tuple[str, dict[str, Any], Bounds | None]", pickle.loads(request))
-        result = _confined(function, arguments, bounds) if bounds else _resolve(function)(**arguments)
+        asked = cast(_Request, pickle.loads(request))
+        sys.path[:] = asked.path
+        result = _confined(asked, asked.bounds) if asked.bounds else _resolve(asked.function)(**asked.arguments)
         return json.dumps({"result": result}).encode()
     except VflError as error:
         facts = {"key": error.key, "where": error.where} if isinstance(error, UserError) else {}
@@ -133,10 +155,10 @@ def _run(request: bytes) -> bytes:
         return json.dumps({"error": "PartyError", "message": last}).encode()
 
 
-def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> object:
+def _confined(asked: _Request, bounds: Bounds) -> object:
     from parties.confine import confine
 
-    work = _resolve(function)
+    work = _resolve(asked.function)
     os.environ.clear()
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # looking for plugins would read files outside the bounds
     os.environ["TMPDIR"] = bounds.write[0]
@@ -145,16 +167,22 @@ def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> objec
         [Path(path) for path in bounds.read], [Path(path) for path in bounds.write], code_places(bounds.module)
     )
     try:
-        result = work(**arguments)
+        result = work(**asked.arguments)
     except Exception as error:
         if watch.peeks:
             raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else") from None
-        if isinstance(error, PermissionError) or "ermission denied" in str(error):
+        if _denied(error):
             raise PeekError(f"was refused by the kernel ({error}); an attack sees its view and nothing else") from None
         raise
     if watch.peeks:
         raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else")
     return result
+
+
+def _denied(error: Exception) -> bool:
+    """Whether the kernel refused a file: some libraries then say that there is none."""
+    absent = str(error).rpartition("No such file or directory: ")[2]
+    return "ermission denied" in str(error) or (isinstance(error, FileNotFoundError) and Path(absent).exists())
 
 
 def code_places(module: str) -> list[Path]:
@@ -197,6 +225,8 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
+    for module in ("parties.inference", *sys.argv[1:]):
+        importlib.import_module(module)
     protocol = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with os.fdopen(0, "rb", buffering=0) as lines:

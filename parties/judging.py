@@ -19,7 +19,7 @@ from parties.references import alone, central
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.data.cut import TRAIN, Shard
-from vfl.data.shard import load_ids, open_source
+from vfl.data.shard import load_ids, load_labels
 from vfl.metrics.utility import Utility, gain
 from vfl.referee import Truth, everything, grant, mark, refuse_hinted
 from vfl.registry import build
@@ -34,8 +34,7 @@ def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Tensor, 
     """Return the truth by handle, the source row of each handle, and the sizes of the three pools."""
     tensors, _ = checkpoint.load(Path(folder) / ORDER_FILE)
     ids, pools = tensors["order"][:, 0], tensors["order"][:, 1]
-    root = None if shard.root is None else Path(shard.root)
-    labels = torch.from_numpy(open_source(shard).labels(root).copy())[ids]
+    labels = torch.from_numpy(load_labels(shard))[ids]
     train, valid, test = (int((pools == code).sum()) for code in range(3))
     return Truth(Sealed(labels), train, classes), ids, (train, valid, test)
 
@@ -108,8 +107,7 @@ def _alone(spec: PartySpec, ids: Tensor, sizes: tuple[int, int, int], labels: Te
     own = torch.from_numpy(load_ids(shard))
     training = own[torch.from_numpy(shard.cut.pools())[own] == TRAIN]
     extra = training[~torch.isin(training, ids)]
-    root = None if shard.root is None else Path(shard.root)
-    extra_labels = torch.from_numpy(open_source(shard).labels(root).copy())[extra]
+    extra_labels = torch.from_numpy(load_labels(shard))[extra]
     train = sizes[0]
     all_ids = torch.cat([ids[:train], extra, ids[train:]])
     all_labels = torch.cat([labels[:train], extra_labels, labels[train:]])

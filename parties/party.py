@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, MetricRecordValues, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -81,7 +81,7 @@ class Party:
         step, names = read_step(message.content)
         received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
         sent: list[tuple[str, ArrayRecord]] = []
-        report: dict[str, float] = {}
+        report: dict[str, MetricRecordValues] = {}
         for name in names:
             hop = self._hop(name)
             outgoing = self.player.handler(hop.handler)(step, self._mail(hop, received))

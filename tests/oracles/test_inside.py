@@ -204,7 +204,7 @@ class TestDistanceCorrelation:
         ctx = PenaltyContext(0, torch.Generator(), given, 2)
         other = given.numeric if protects == "features" else torch.eye(2)[given.labels]
         h = (other @ torch.randn(other.shape[1], 4, generator=STREAM)).requires_grad_()
-        before = float(distance_correlation(h, other))
+        before = float(distance_correlation(h.detach(), other))
         optimizer = torch.optim.Adam([h], lr=0.1)
         for _ in range(60):
             optimizer.zero_grad()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-
 import pytest
-
-
 from harness import config, digest, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]

@@ -75,7 +75,7 @@ class PlainAdvertiser:
         order = handle_order(torch.from_numpy(np.flatnonzero(shared)), self._pools, self._seeds)
         body = torch.stack([self._ids[order], self._pools[order]], dim=1)
         self.alignment = locate(self._ids, body[:, 0], body[:, 1], who_holds(self._ids.numpy(), offers, shared))
-        return Outgoing(bodies={party: body for party in (*self._publishers, "referee")})
+        return Outgoing(bodies=dict.fromkeys((*self._publishers, "referee"), body))
 
 
 def handle_order(rows: Tensor, pools: Tensor, seeds: Seeds) -> Tensor:

@@ -14,7 +14,7 @@ from vfl.types import Kind
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an attack must be granted: envelope kinds it reads, labelled rows it knows, and whether it is binary only."""
+    """What an attack must be granted: envelope kinds it reads and labelled rows it knows; and whether it is binary."""
 
     received: frozenset[Kind] = frozenset()
     sent: frozenset[Kind] = frozenset()

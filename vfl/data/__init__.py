@@ -16,7 +16,7 @@ class Described:
     """A table as it is before anyone cuts it: everything but the values.
 
     `split` is the set's own vertical cut, party to columns. `classes` names the label's classes in the order of their
-    ids; where there are two, class 1 is the positive one. `official_test` says whether the set brings its own test rows.
+    ids; where there are two, class 1 is the positive one. `official_test`: it brings its own test rows.
     """
 
     rows: int

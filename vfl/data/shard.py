@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vfl.data import Source
-from vfl.data.checks import check_columns, check_frame
+from vfl.data.checks import check_columns, check_frame, check_label
 from vfl.data.cut import TRAIN, OfficialTest, RowCut, Shard, pack
 from vfl.errors import ConfigError, DataError
 from vfl.registry import build
@@ -67,11 +67,23 @@ def load_features(shard: Shard) -> LocalFrame:
     ids = load_ids(shard)
     labels = None
     if shard.owns_label:
-        classes = source.labels(root)
-        _check_rows(len(classes), shard)
+        classes = load_labels(shard)
         labels = Sealed(classes[ids])
     held = frame.iloc[ids].reset_index(drop=True)
     return LocalFrame(ids, shard.cut.pools()[ids], held, numeric, categorical, labels)
+
+
+def load_labels(shard: Shard) -> np.ndarray:
+    """Return `(rows,)` int64 classes of all rows of the source; only the advertiser and the referee call this.
+
+    Raises `DataError` for labels that are no classes, are missing, or are all the same.
+    """
+    root = None if shard.root is None else Path(shard.root)
+    source = open_source(shard)
+    labels = source.labels(root)
+    check_label(labels, source.describe(root).label, where=str(shard.source.get("name", "")))
+    _check_rows(len(labels), shard)
+    return labels.astype(np.int64)
 
 
 def official_test(source: Source, root: Path | None) -> bytes:

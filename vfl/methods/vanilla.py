@@ -73,8 +73,9 @@ class VanillaPublisher:
     def forward(self, step: Step, mail: Mail) -> Outgoing:
         """Send the embedding of the step's rows, `(rows, width)`, and keep its graph for `backward`."""
         batch = self._desk.batch(step)
-        self._embedding = self._bottom(batch)
-        return Outgoing(batch.rows, {self._advertiser: self._embedding})
+        embedding: Tensor = self._bottom(batch)
+        self._embedding = embedding
+        return Outgoing(batch.rows, {self._advertiser: embedding})
 
     def backward(self, step: Step, mail: Mail) -> Outgoing:
         """Update the bottom model with the gradient that came back, `(rows, width)`."""
@@ -133,8 +134,8 @@ class VanillaAdvertiser:
         penalty = self._desk.penalty(step, leaves)
         (loss if penalty is None else loss + penalty).backward()
         self._loss = loss.item()
-        bodies = {party: cast(Tensor, leaf.grad) for party, leaf in leaves.items()}
-        return Outgoing(batch.rows, bodies, by_class=partial(self._by_class, leaves, self._own_leaf))
+        gradients = {party: cast(Tensor, leaf.grad) for party, leaf in leaves.items()}
+        return Outgoing(batch.rows, gradients, by_class=partial(self._by_class, leaves, self._own_leaf))
 
     def finish(self, step: Step, mail: Mail) -> Outgoing:
         """Carry the gradient through the own bottom model and update, beside the publishers' backward."""

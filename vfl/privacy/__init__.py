@@ -1,1 +1,1 @@
-"""What is known of privacy in figures: accountants, their ledger, audits, and how well classes can be told apart."""
+"""What privacy costs and promises: solvers, accountants, audits."""
