@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from parties.outbox import Mounted
 from parties.spec import Spec
 from parties.teacher import Teach
-from vfl.defenses import Defense, Hook, LabelContext, LabelTransform, Penalty, PenaltyContext, Wrap, hard
+from vfl.defenses import Hook, LabelContext, LabelTransform, Penalty, PenaltyContext, Wrap, hard
 from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import Batch, PartyId, Step
@@ -26,9 +26,9 @@ class Mounts:
     classes: int
 
     @property
-    def sending(self) -> list[Mounted]:
-        """The defenses that act on what is sent, with their places in the stack."""
-        return [Mounted(member, place) for place, member in enumerate(self.members) if isinstance(member, Defense)]
+    def mounted(self) -> list[Mounted]:
+        """All of them, as an outbox holds them."""
+        return [Mounted(member) for member in self.members]
 
     @property
     def changes_labels(self) -> bool:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import cast
 
 from flwr.app import ArrayRecord
 from torch import Tensor
 
 from vfl.channel import Channel
-from vfl.defenses import Defense, SendContext, State
+from vfl.defenses import Defense, Hook, SendContext, State
 from vfl.errors import WireError
 from vfl.exchange import ByClass
 from vfl.seeds import Seeds
@@ -25,11 +26,18 @@ from vfl.wire import Codec, body_bytes, chain, decode, encode
 
 @dataclass(slots=True)
 class Mounted:
-    """A defense at its place in the party's stack, with the state it carries from step to step, one a destination."""
+    """A defense at its party, with the state it carries from step to step, one a destination.
 
-    defense: Defense
-    place: int = 0
+    All of a party's defenses are mounted, so that each has its own place; `acts_on` is empty where one sends nothing.
+    """
+
+    defense: Hook
     states: dict[PartyId, State] = field(default_factory=dict[PartyId, State])
+    acts_on: frozenset[Kind] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Note the kinds once: asking a protocol at every envelope is slow."""
+        self.acts_on = self.defense.kinds if isinstance(self.defense, Defense) else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +75,21 @@ class Outbox:
 
     def _defend(self, envelope: Envelope, by_class: ByClass | None) -> Envelope:
         body = envelope.body
-        for mounted in self.mounted:
-            if envelope.kind not in mounted.defense.kinds:
+        for place, mounted in enumerate(self.mounted):
+            if envelope.kind not in mounted.acts_on:
                 continue
+            defense = cast(Defense, mounted.defense)
             seeds, labels = self.sender.seeds, self.sender.labels
             ctx = SendContext(
                 step=envelope.step,
-                generator=seeds.torch("defense", mounted.place, envelope.dst, envelope.step),
+                generator=seeds.torch("defense", place, envelope.dst, envelope.step),
                 labels=labels(envelope.rows) if labels else None,
                 classes=self.sender.classes,
                 rows=envelope.rows,
                 by_class=None if by_class is None else partial(by_class, envelope.dst),
             )
-            state = mounted.states.get(envelope.dst) or mounted.defense.init()
-            body, mounted.states[envelope.dst] = mounted.defense.apply(body, state, ctx)
+            state = mounted.states.get(envelope.dst) or defense.init()
+            body, mounted.states[envelope.dst] = defense.apply(body, state, ctx)
         return replace(envelope, body=body)
 
 

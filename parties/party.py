@@ -196,7 +196,7 @@ def join(spec: PartySpec, player: Player, labels: Callable[[Tensor], Tensor] | N
     channel = Channel(spec.party) if spec.channel else None
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
     hops = {hop.name: hop for hop in run_hops(spec)}
-    outbox = Outbox(sender, spec.codec, mount(spec.defenses, spec.seeds, spec.classes).sending, recorder, channel)
+    outbox = Outbox(sender, spec.codec, mount(spec.defenses, spec.seeds, spec.classes).mounted, recorder, channel)
     party = Party(spec, player, outbox, Inbox(spec.party, recorder, channel), channel, hops)
     _register(party)
     return party

@@ -1,23 +1,23 @@
-"""`python -m experiments.bench throughput [--json]`."""
+"""`python -m experiments.bench throughput|defenses [--json]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import throughput
+from experiments.bench import defenses, throughput
 from experiments.bench.figures import Figure, report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a benchmark and print its figures, as a table or as JSON."""
     parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=["throughput"])
+    parser.add_argument("benchmark", choices=["throughput", "defenses"])
     parser.add_argument("--backend", choices=["local", "ray"], action="append", help="default: both")
     parser.add_argument("--workload", choices=sorted(throughput.WORKLOADS), action="append", help="default: all")
     parser.add_argument("--batch", type=int, choices=throughput.BATCHES, action="append", help="default: all")
@@ -25,17 +25,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.6, help="length of one turn")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     options = parser.parse_args(arguments)
-    figures: list[Figure] = []
+    figures = list(defenses.measure(options.repeats) if options.benchmark == "defenses" else _throughput(options))
+    if options.json:
+        sys.stdout.write(json.dumps(report(figures), indent=2) + "\n")
+    elif options.benchmark == "defenses":
+        sys.stdout.write("\n".join(defenses.table(figures)) + "\n")
+    else:
+        _show(figures)
+
+
+def _throughput(options: argparse.Namespace) -> Iterator[Figure]:
     for backend in options.backend or ["local", "ray"]:
         for workload in options.workload or sorted(throughput.WORKLOADS, reverse=True):
             for batch in options.batch or throughput.BATCHES:
                 figure = throughput.measure(workload, batch, backend, options.repeats, options.seconds)
-                figures.append(figure)
                 sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
-    if options.json:
-        sys.stdout.write(json.dumps(report(figures), indent=2) + "\n")
-    else:
-        _show(figures)
+                yield figure
 
 
 def _show(figures: Sequence[Figure]) -> None:

@@ -222,14 +222,14 @@ def test_energy_is_a_slow_sum_and_pushes_a_class_apart():
     for each in (0, 1):
         rows = even[labels == each]
         terms = [
-            1 / (float(((a - b).square().sum() + 0.04).sqrt()) + 0.2)
+            1 / (((a - b).square().sum() + 0.04).sqrt().item() + 0.2)
             for i, a in enumerate(rows)
             for j, b in enumerate(rows)
             if i != j
         ]
         expected += sum(terms) / len(terms)
     found = PeLoss(3.0, softening=0.2).penalty(h, ctx)
-    assert float(found) == pytest.approx(3.0 * expected, rel=1e-6)
+    assert found.item() == pytest.approx(3.0 * expected, rel=1e-6)
 
 
 def test_the_opponent_learns_and_the_bottom_unlearns():

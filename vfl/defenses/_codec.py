@@ -13,7 +13,7 @@ _STEPS, _BATCH, _SHARPNESS = 600, 256, 40.0
 _SAFE = 1e-6
 
 
-class Codec(nn.Module):
+class LabelCodec(nn.Module):
     """`encode` takes `(n, classes)` labels to `(n, classes)` soft labels whose likeliest class is another one."""
 
     def __init__(self, classes: int) -> None:
@@ -33,14 +33,14 @@ class Codec(nn.Module):
 
 
 @cache
-def codec(seeds: Seeds, classes: int, entropy: float) -> Codec:
+def codec(seeds: Seeds, classes: int, entropy: float) -> LabelCodec:
     """Return the codec of a scope, trained on random labels alone; the same whenever it is asked for.
 
     The loss is 10 times the decoder's cross-entropy, minus that between soft and true label, minus `entropy` times the
     entropy of the soft labels.
     """
     with seeds.initialising("codec"):
-        networks = Codec(classes)
+        networks = LabelCodec(classes)
     optimizer = torch.optim.Adam(networks.parameters(), lr=5e-3)
     generator = seeds.torch("codec", "labels")
     corners = torch.eye(classes)
@@ -66,9 +66,9 @@ def _small(classes: int, hidden: int) -> nn.Sequential:
 class Decoded(nn.Module):
     """A top whose logits are of soft labels while it learns and are decoded where nothing is learned."""
 
-    codec: Codec
+    codec: LabelCodec
 
-    def __init__(self, top: nn.Module, pair: Codec) -> None:
+    def __init__(self, top: nn.Module, pair: LabelCodec) -> None:
         """Keep the codec outside of the module's state: it follows from the seed."""
         super().__init__()
         self.top = top
