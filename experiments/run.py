@@ -134,8 +134,12 @@ def settle(config: Config, world: World) -> Config:
 
 
 def data_hash(world: World) -> str:
-    """Return the hash of what a run reads: the shape of its table and the cut."""
-    return hashlib.sha256(repr((world.described, world.columns)).encode()).hexdigest()
+    """Return the hash of what a run reads: the content of its files, the shape of its table and the cut."""
+    seen = hashlib.sha256(repr((world.described, world.columns)).encode())
+    for path in world.described.files:
+        with path.open("rb") as file:
+            seen.update(hashlib.file_digest(file, "sha256").digest())
+    return seen.hexdigest()
 
 
 def strict(value: Any) -> Any:  # noqa: ANN401 - any JSON value

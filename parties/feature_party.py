@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from parties.mounts import Mounts, mount
 from parties.rows import Rows
+from parties.settle import settle
 from parties.spec import PartySpec
 from parties.teacher import Teacher
 from vfl.align import Alignment, AlignSide
-from vfl.data.cut import TEST, TRAIN, Shard
+from vfl.data.cut import Shard
 from vfl.data.encode import EncodeOptions, fit
 from vfl.data.shard import LocalFrame, load_features, load_ids
 from vfl.exchange import Mail, Outgoing
@@ -52,15 +51,17 @@ class FeatureParty:
         encoder = fit(local.frame, self.training_rows(alignment).numpy(), local.numeric, local.categorical, options)
         folder = spec.path()
         if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "encoder.json", encoder.to_json().encode())
         numeric, categorical = encoder.transform(local.frame)
         schema = encoder.schema
         mounts = mount(spec.defenses, spec.seeds, spec.classes)
-        labels = _training_labels(local)
+        labels = _training_labels(local, alignment)
         self._rows = Rows(numeric, categorical, alignment, labels, spec.shared)
         if labels is not None and mounts.changes_labels:
-            teacher = self._teacher(schema, numeric, categorical, local.pools)
-            relabel = partial(_relabel, mounts, labels.open(), torch.from_numpy(local.pools), teacher)
+            training = self.training_rows(alignment)
+            teacher = self._teacher(schema, numeric[training], categorical[training])
+            relabel = partial(_relabel, mounts, labels.open(), training, teacher)
             self._rows = Rows(numeric, categorical, alignment, relabel(0), spec.shared)
             self._rows.relabel = relabel if mounts.each_epoch else None
         self._side = self._make_side(
@@ -85,8 +86,10 @@ class FeatureParty:
         return {**report, "largest_vocabulary": float(max(schema.sizes, default=0))}
 
     def alignment(self) -> Alignment:
-        """Return the alignment, from the aligner or from the checkpoint that was resumed."""
-        return self._resumed or cast(Alignment, self._align.alignment)
+        """Return the alignment after the cut, from the aligner or from the checkpoint that was resumed."""
+        if self._resumed is None:
+            self._resumed = settle(cast(Alignment, self._align.alignment), self._shard)
+        return self._resumed
 
     def training_rows(self, alignment: Alignment) -> Tensor:
         """Return the rows of this party's own table that encoders are fitted on: aligned training rows and its own."""
@@ -125,11 +128,9 @@ class FeatureParty:
         bottom = spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds)
         return None if bottom is None else mounts.wrap("bottom", bottom)
 
-    def _teacher(
-        self, schema: TableSchema, numeric: Tensor, categorical: Tensor, pools: NDArray[np.generic]
-    ) -> Teacher:
+    def _teacher(self, schema: TableSchema, numeric: Tensor, categorical: Tensor) -> Teacher:
         """Return what trains the label owner's own network; it is initialised like the run's, and shares nothing."""
-        spec, training = self._spec, torch.from_numpy(pools == TRAIN)
+        spec = self._spec
 
         def build() -> nn.Module | None:
             bottom = spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds)
@@ -138,12 +139,11 @@ class FeatureParty:
             return None if bottom is None or top is None else nn.Sequential(bottom, top)
 
         options, seeds = spec.train.options(), spec.seeds.scope("teacher")
-        return Teacher(numeric[training], categorical[training], spec.classes, build, options, seeds)
+        return Teacher(numeric, categorical, spec.classes, build, options, seeds)
 
 
-def _relabel(mounts: Mounts, labels: Tensor, pools: Tensor, teacher: Teacher, epoch: int) -> Sealed[Tensor]:
+def _relabel(mounts: Mounts, labels: Tensor, training: Tensor, teacher: Teacher, epoch: int) -> Sealed[Tensor]:
     """Return labels by local row with those of training rows as the defenses make them; validation rows keep theirs."""
-    training = pools == TRAIN
     made = mounts.relabel(labels[training], epoch, teacher.teach)
     if made.ndim == 2:
         weights = torch.nn.functional.one_hot(labels.clamp(min=0), mounts.classes).to(made.dtype)
@@ -154,10 +154,11 @@ def _relabel(mounts: Mounts, labels: Tensor, pools: Tensor, teacher: Teacher, ep
     return Sealed(mixed)
 
 
-def _training_labels(local: LocalFrame) -> Sealed[Tensor] | None:
-    """Return the labels with those of test rows struck out (-1): the referee alone knows them."""
+def _training_labels(local: LocalFrame, alignment: Alignment) -> Sealed[Tensor] | None:
+    """Return the labels of the rows in use, those of test rows struck out (-1): the referee alone knows them."""
     if local.labels is None:
         return None
-    labels = torch.tensor(local.labels.open(), dtype=torch.int64)
-    labels[torch.from_numpy(local.pools == TEST)] = -1
+    known = torch.cat([alignment.order[: alignment.train + alignment.valid], alignment.only])
+    labels = torch.full((len(local.ids),), -1, dtype=torch.int64)
+    labels[known] = torch.from_numpy(local.labels.open())[known]
     return Sealed(labels)

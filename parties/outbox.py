@@ -14,6 +14,7 @@ from typing import cast
 from flwr.app import ArrayRecord
 from torch import Tensor
 
+from parties.chains import Chains
 from vfl.channel import Channel
 from vfl.defenses import Defense, Hook, SendContext, State
 from vfl.errors import WireError
@@ -21,7 +22,7 @@ from vfl.exchange import ByClass
 from vfl.seeds import Seeds
 from vfl.store import TranscriptWriter
 from vfl.types import REFEREE, Envelope, Kind, PartyId
-from vfl.wire import Codec, body_bytes, chain, decode, encode
+from vfl.wire import Codec, body_bytes, decode, encode
 
 
 @dataclass(slots=True)
@@ -59,14 +60,14 @@ class Outbox:
     mounted: list[Mounted]
     recorder: TranscriptWriter | None
     channel: Channel | None
-    chains: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
+    chains: Chains = field(default_factory=Chains)
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
 
     def send(self, envelope: Envelope, by_class: ByClass | None = None) -> tuple[str, ArrayRecord]:
         """Return the record that leaves the party in place of this envelope; `by_class` is for its defenses alone."""
         defended = self._defend(envelope, by_class)
         key, record = encode(defended, self.codec)
-        self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
+        self.chains.add(envelope.dst, key, record)
         if self.recorder is not None:
             self.recorder.add(envelope.step, "sent", key, record)
         if envelope.dst != REFEREE:  # the simulation's own node costs no company anything
@@ -74,6 +75,8 @@ class Outbox:
         return key, record if self.channel is None else self.channel.seal(envelope.dst, key, record)
 
     def _defend(self, envelope: Envelope, by_class: ByClass | None) -> Envelope:
+        if not self.mounted:
+            return envelope
         body = envelope.body
         for place, mounted in enumerate(self.mounted):
             if envelope.kind not in mounted.acts_on:

@@ -1,31 +1,41 @@
-"""`python -m experiments.bench throughput|defenses [--json]`."""
+"""`python -m experiments.bench throughput|psi|defenses [--json]`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import defenses, throughput
+from experiments.bench import defenses, psi, throughput
 from experiments.bench.figures import Figure, report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a benchmark and print its figures, as a table or as JSON."""
     parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=["throughput", "defenses"])
-    parser.add_argument("--backend", choices=["local", "ray"], action="append", help="default: both")
-    parser.add_argument("--workload", choices=sorted(throughput.WORKLOADS), action="append", help="default: all")
-    parser.add_argument("--batch", type=int, choices=throughput.BATCHES, action="append", help="default: all")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.6, help="length of one turn")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    which = parser.add_subparsers(dest="benchmark", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    steps = which.add_parser("throughput", parents=[common], help="training rounds against a plain loop")
+    steps.add_argument("--backend", choices=["local", "ray"], action="append", help="default: both")
+    steps.add_argument("--workload", choices=sorted(throughput.WORKLOADS), action="append", help="default: all")
+    steps.add_argument("--batch", type=int, choices=throughput.BATCHES, action="append", help="default: all")
+    steps.add_argument("--repeats", type=int, default=7)
+    steps.add_argument("--seconds", type=float, default=0.6, help="length of one turn")
+    steps.set_defaults(run=_throughput)
+    matching = which.add_parser("psi", parents=[common], help="private set intersection against openmined-psi")
+    matching.add_argument("--ids", type=int, default=psi.IDS, help="of each side")
+    matching.add_argument("--repeats", type=int, default=1)
+    matching.set_defaults(run=lambda options: psi.measure(options.ids, options.repeats))
+    guarding = which.add_parser("defenses", parents=[common], help="what each defense costs a batch of 1024 x 64")
+    guarding.add_argument("--repeats", type=int, default=15)
+    guarding.set_defaults(run=lambda options: list(defenses.measure(options.repeats)))
     options = parser.parse_args(arguments)
-    figures = list(defenses.measure(options.repeats) if options.benchmark == "defenses" else _throughput(options))
+    figures: list[Figure] = options.run(options)
     if options.json:
         sys.stdout.write(json.dumps(report(figures), indent=2) + "\n")
     elif options.benchmark == "defenses":
@@ -34,13 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(figures)
 
 
-def _throughput(options: argparse.Namespace) -> Iterator[Figure]:
+def _throughput(options: argparse.Namespace) -> list[Figure]:
+    figures: list[Figure] = []
     for backend in options.backend or ["local", "ray"]:
         for workload in options.workload or sorted(throughput.WORKLOADS, reverse=True):
             for batch in options.batch or throughput.BATCHES:
                 figure = throughput.measure(workload, batch, backend, options.repeats, options.seconds)
                 sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
-                yield figure
+    return figures
 
 
 def _show(figures: Sequence[Figure]) -> None:

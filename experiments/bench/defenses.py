@@ -31,7 +31,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 def measure(repeats: int) -> Iterator[Figure]:
     """Yield one figure a defense and hook: least milliseconds, for labels those of 100,000 rows once.
 
-    The least of the repeats is what the work costs where nothing else runs. A wrapped network's reference is the bare one's forward and backward; other hooks add to nothing.
+    The least of the repeats is what the work costs where nothing else runs. A wrapped network's reference is the bare
+    one's forward and backward; other hooks add to nothing.
     """
     for name in names("defense"):
         for options in OPTIONS.get(name, [{}]):

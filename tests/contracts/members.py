@@ -37,6 +37,12 @@ DEFENSES: dict[str, list[Options]] = {
     "tpsl": [{}, {"draw": "once", "epsilon": 0.1}],
 }
 
+ALIGNERS: dict[str, list[Options]] = {
+    "ecdh_psi": [{}, {"group": "x25519"}],
+    "plain": [{}],
+    "salted_hash": [{"salt": "pepper"}],
+}
+
 ATTACKS: dict[str, list[Options]] = {
     "direction": [{}, {"hints": 5}],
     "norm": [{}, {"positives": "majority"}],

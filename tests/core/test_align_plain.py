@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vfl.align import Alignment
-from vfl.align.plain import Plain, handle_order, locate, who_holds
+from vfl.align._matching import handle_order, settle
+from vfl.align.plain import Plain
 from vfl.errors import WireError
 from vfl.seeds import Seeds
 from vfl.types import Envelope, Kind, Pool, Step
@@ -72,9 +73,6 @@ def test_who_holds_counts_what_a_dictionary_counts(own, offers):
             holders.setdefault(one, []).append(name)
     slow = Counter("+".join(names) for names in holders.values() if len(names) < len(named))
     assert align(own, [0] * len(own), offers)[0].held == slow
-    arrays = {name: np.array(ids, np.int64) for name, ids in named.items() if name != "advertiser"}
-    shared = np.isin(own, list(set(own).intersection(*offers)))
-    assert who_holds(np.array(own, np.int64), arrays, shared.astype(bool)) == slow
 
 
 def test_publishers_learn_nothing_of_who_else_holds_what():
@@ -109,19 +107,33 @@ def test_the_order_depends_on_neither_publishers_nor_the_order_of_their_ids():
 
 
 @settings(deadline=None)
-@given(IDS.filter(len), st.data())
-def test_locate_finds_each_shared_row(ids, data):
-    shared = data.draw(st.lists(st.sampled_from(ids), unique=True))
-    pools = sorted(data.draw(st.lists(st.integers(0, 2), min_size=len(shared), max_size=len(shared))))
-    held = {"advertiser": 3}
-    found = locate(*(torch.tensor(values, dtype=torch.int64) for values in (ids, shared, pools)), held)
-    assert [ids.index(one) for one in shared] == found.order.tolist()
-    assert [place for place, one in enumerate(ids) if one not in shared] == found.only.tolist()
+@given(st.lists(st.integers(0, 9), unique=True, max_size=8), st.data())
+def test_settle_finds_the_row_of_each_announced_place(places, data):
+    rows = data.draw(st.permutations(range(10)))
+    pools = sorted(data.draw(st.lists(st.integers(0, 2), min_size=len(places), max_size=len(places))))
+    announced = torch.tensor([places, pools], dtype=torch.int64).reshape(2, -1).T
+    found = settle(announced, torch.tensor(rows))
+    assert found.order.tolist() == [rows[place] for place in places]
+    assert found.only.tolist() == sorted(set(rows) - set(found.order.tolist()))
     assert [found.train, found.valid, found.test] == [pools.count(code) for code in range(3)]
-    assert found.held == held
+    assert found.held == {}
 
 
-@pytest.mark.parametrize("shared", [[4], [14], [-1], [1, 4, 9]])
-def test_rows_that_a_party_does_not_hold_are_refused(shared):
-    with pytest.raises(WireError, match="does not hold"):
-        locate(torch.tensor([9, 1, 5]), torch.tensor(shared), torch.zeros(len(shared), dtype=torch.int64))
+REFUSED = {
+    "a place not offered": ([[3, 0]], "not offered"),
+    "a negative place": ([[-1, 0], [1, 0]], "not offered"),
+    "a place twice": ([[2, 0], [2, 0]], "twice"),
+    "an unknown pool": ([[0, 0], [1, 3]], "pools"),
+    "a negative pool": ([[0, -1], [1, 0]], "pools"),
+    "pools out of order": ([[0, 1], [1, 0]], "pools"),
+    "too wide": ([[0, 0, 0]], "int64"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_announcement_that_makes_no_sense_is_refused(name):
+    announced, message = REFUSED[name]
+    with pytest.raises(WireError, match=f"the alignment message of advertiser .*{message}"):
+        settle(torch.tensor(announced), torch.tensor([1, 0, 2]))
+    with pytest.raises(WireError, match="int64"):
+        settle(torch.tensor(announced, dtype=torch.float64), torch.tensor([1, 0, 2]))

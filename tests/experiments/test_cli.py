@@ -17,7 +17,16 @@ from vfl.registry import FAMILIES
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).with_name("example_row.json")
 LOCAL = str(ROOT / "configs" / "run" / "quick_local.yaml")
-COMMANDS = [["simulate"], ["attack"], ["show"], ["list"], ["account"], ["config", "check"], ["config", "schema"]]
+COMMANDS = [
+    ["simulate"],
+    ["attack"],
+    ["show"],
+    ["align"],
+    ["account"],
+    ["list"],
+    ["config", "check"],
+    ["config", "schema"],
+]
 
 
 class Calls(list):

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from experiments.plan import open_world, party_specs
 from parties.references import alone, central
+from parties.settle import Settled
 from parties.spec import PartySpec
 from vfl.data.breast_cancer import ERROR, MEAN, BreastCancer
 from vfl.data.digits import Digits
@@ -87,7 +88,7 @@ def test_central_is_a_plain_loop(optimizer, lr):
     specs, ids, sizes = specs_of(train={"epochs": 3, "batch_size": 50, "optimizer": optimizer, "lr": lr})
     labels = torch.from_numpy(BreastCancer().labels(None))[ids]
     columns = {"one": MEAN[:4], "two": MEAN[4:6], "advertiser": ERROR[:3]}
-    found = central(specs, ids, sizes, labels)
+    found = central(specs, Settled(ids, sizes), labels)
     expected = slow_training(specs, columns, ids, sizes, labels, lr)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     assert expected[:, 1].std() > 0.1, "the network learned to tell rows apart"
@@ -96,7 +97,7 @@ def test_central_is_a_plain_loop(optimizer, lr):
 def test_alone_is_the_same_loop_over_the_advertisers_columns():
     specs, ids, sizes = specs_of(train={"epochs": 3, "batch_size": 50, "lr": 0.01})
     labels = torch.from_numpy(BreastCancer().labels(None))[ids]
-    found = alone(specs[-1], ids, sizes, labels)
+    found = alone(specs[-1], Settled(ids, sizes), labels)
     expected = slow_training(specs[-1:], {"advertiser": ERROR[:3]}, ids, sizes, labels, 0.01)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
@@ -106,17 +107,17 @@ def test_no_reference_depends_on_labels_of_test_rows():
     labels = torch.from_numpy(BreastCancer().labels(None))[ids]
     flipped = labels.clone()
     flipped[sizes[0] + sizes[1] :] = 1 - flipped[sizes[0] + sizes[1] :]
-    assert torch.equal(central(specs, ids, sizes, labels), central(specs, ids, sizes, flipped))
-    assert torch.equal(alone(specs[-1], ids, sizes, labels), alone(specs[-1], ids, sizes, flipped))
+    assert torch.equal(central(specs, Settled(ids, sizes), labels), central(specs, Settled(ids, sizes), flipped))
+    assert torch.equal(alone(specs[-1], Settled(ids, sizes), labels), alone(specs[-1], Settled(ids, sizes), flipped))
     flipped[: sizes[0]] = 1 - flipped[: sizes[0]]
-    assert not torch.equal(central(specs, ids, sizes, labels), central(specs, ids, sizes, flipped))
+    assert not torch.equal(central(specs, Settled(ids, sizes), labels), central(specs, Settled(ids, sizes), flipped))
 
 
 def test_an_advertiser_without_columns_predicts_the_base_rate():
     specs, ids, sizes = specs_of(split={**SPLIT, "advertiser": []})
     labels = torch.from_numpy(BreastCancer().labels(None))[ids]
     rate = np.mean(labels[: sizes[0]].tolist())
-    found = alone(specs[-1], ids, sizes, labels)
+    found = alone(specs[-1], Settled(ids, sizes), labels)
     assert found.shape == (sizes[2], 2)
     assert found.tolist() == [pytest.approx([1 - rate, rate], abs=1e-6)] * sizes[2]
 
@@ -125,9 +126,9 @@ def test_the_base_rate_of_many_classes_is_their_shares():
     split = {"name": "columns", "one": ["px_3_3", "px_3_4"], "advertiser": []}
     specs, ids, sizes = specs_of(data="digits", split=split, model={})
     labels = torch.from_numpy(Digits().labels(None))[ids]
-    found = alone(specs[-1], ids, sizes, labels)
+    found = alone(specs[-1], Settled(ids, sizes), labels)
     shares = np.bincount(labels[: sizes[0]], minlength=10) / sizes[0]
     np.testing.assert_allclose(found.numpy(), np.tile(shares, (sizes[2], 1)), atol=1e-6)
-    probabilities = central(specs, ids, sizes, labels)
+    probabilities = central(specs, Settled(ids, sizes), labels)
     assert probabilities.shape == (sizes[2], 10)
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(sizes[2]))
