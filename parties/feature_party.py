@@ -15,11 +15,12 @@ from vfl.data.cut import TEST, Shard
 from vfl.data.encode import EncodeOptions, fit
 from vfl.data.shard import LocalFrame, load_features, load_ids
 from vfl.exchange import Mail, Outgoing
+from vfl.holding import TABLE_FILE, save_table
 from vfl.methods import Desk, Parts, Side
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.store import write_whole
-from vfl.types import Batch, Role, Step
+from vfl.types import Batch, Role, Step, TableSchema
 
 
 class FeatureParty:
@@ -34,6 +35,7 @@ class FeatureParty:
         self._resumed: Alignment | None = None
         self._rows: Rows | None = None
         self._side: Side | None = None
+        self._schema = TableSchema()
 
     def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
         """Return a handler of the aligner before `prepare`, of the method after it."""
@@ -50,7 +52,7 @@ class FeatureParty:
             write_whole(folder / "encoder.json", encoder.to_json().encode())
         numeric, categorical = encoder.transform(local.frame)
         self._rows = Rows(numeric, categorical, alignment, _training_labels(local), spec.shared)
-        schema = encoder.schema
+        schema = self._schema = encoder.schema
         self._side = self._make_side(
             Desk(
                 party=spec.party,
@@ -105,7 +107,10 @@ class FeatureParty:
         self._resumed = Alignment(loose["order"], train, valid, test, loose["only"], held)
 
     def close(self) -> None:
-        """Leave nothing behind beyond the transcript and the last checkpoint."""
+        """Leave this party's encoded rows by handle beside its transcript: what it may look up itself, no label."""
+        path = self._spec.path(TABLE_FILE)
+        if path is not None and self._spec.record_every and self._rows is not None:
+            save_table(path, self._rows.features(), self._schema)
 
 
 def _training_labels(local: LocalFrame) -> Sealed[Tensor] | None:

@@ -41,6 +41,10 @@ class Rows:
             raise PermissionError("this party holds no labels")
         return self._labels.open()[rows]
 
+    def features(self) -> Batch:
+        """Return the features of every aligned row in handle order, without labels."""
+        return Batch(torch.arange(len(self._numeric)), self._numeric, self._categorical)
+
     def batch(self, step: Step) -> Batch:
         """Return the rows a step header names; the same object for every hop of a step."""
         if self._batch is None or self._batch[0] != step:

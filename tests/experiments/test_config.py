@@ -68,7 +68,10 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
         },
         "defense": [],
         "attack": [{"name": "norm", "as": None}, {"name": "direction", "as": None, "hints": 1}],
-        "threat": {"adversaries": ["publisher"], "hints": {"labelled_rows": 1}},
+        "threat": {
+            "adversaries": ["publisher"],
+            "hints": {"labelled_rows": 1, "known_rows": 0, "prior": False, "scores": False, "victim_models": False},
+        },
         "record": {"every": 1, "max_mb": 512, "keep": "run"},
         "references": ["advertiser_alone", "central"],
     }
