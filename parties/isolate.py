@@ -1,6 +1,6 @@
 """Run work in clean processes: attacks that hold only their view, and the referee that alone opens truth.
 
-One warm server a run (or a sweep's worker) has torch imported and nothing else of the run; each job is a fork of it,
+Warm servers of a run (or a sweep's worker) have code imported and nothing of the run; each job is a fork of one,
 so no job sees another's memory and none pays for the import. An attack's fork is confined before its code is loaded.
 """
 
@@ -36,17 +36,13 @@ class Bounds:
 
 
 class Isolation:
-    """A warm server of forked jobs. Use as a context manager; one job at a time."""
+    """Warm servers of forked jobs, one for confined jobs and one for the referee's; one job at a time.
+
+    Each has imported what its jobs need, the referee's nothing that a confined job could see. Use as a context manager.
+    """
 
     def __init__(self) -> None:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("VFL_")}
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "parties.isolate"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
-        )
+        self._servers: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Isolation:
         return self
@@ -61,7 +57,8 @@ class Isolation:
         `bounds` the process is confined first, and a peek raises `PeekError` even if the job swallowed it.
         """
         request = pickle.dumps((function, dict(arguments), bounds))
-        stdin, stdout = cast(IO[bytes], self._server.stdin), cast(IO[bytes], self._server.stdout)
+        server = self._server("parties.inference" if bounds else "parties.judging")
+        stdin, stdout = cast(IO[bytes], server.stdin), cast(IO[bytes], server.stdout)
         try:
             stdin.write(struct.pack("<Q", len(request)) + request)
             stdin.flush()
@@ -73,10 +70,24 @@ class Isolation:
         return _result(json.loads(answer))
 
     def close(self) -> None:
-        """Stop the server."""
-        cast(IO[bytes], self._server.stdin).close()
-        cast(IO[bytes], self._server.stdout).close()
-        self._server.wait(timeout=10)
+        """Stop the servers."""
+        for server in self._servers.values():
+            cast(IO[bytes], server.stdin).close()
+            cast(IO[bytes], server.stdout).close()
+            server.wait(timeout=10)
+        self._servers.clear()
+
+    def _server(self, warm: str) -> subprocess.Popen[bytes]:
+        if warm not in self._servers:
+            environment = {key: value for key, value in os.environ.items() if not key.startswith("VFL_")}
+            self._servers[warm] = subprocess.Popen(
+                [sys.executable, "-m", "parties.isolate", warm],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
+            )
+        return self._servers[warm]
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
@@ -197,6 +208,7 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
+    importlib.import_module(sys.argv[1])
     protocol = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with os.fdopen(0, "rb", buffering=0) as lines:

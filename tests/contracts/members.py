@@ -13,9 +13,23 @@ DEFENSES: dict[str, list[Options]] = {
 }
 
 ATTACKS: dict[str, list[Options]] = {
-    "direction": [{}, {"hints": 5}],
+    "clustering": [{}, {"on": "embeddings", "rounds": 0}],
+    "direct_label_inference": [{}],
+    "direction": [{}, {"hints": 5}, {"hints": 5, "measure": "inner_product"}],
+    "exploit": [{"steps": 30, "hidden": 8}],
+    "hint_norm": [{}, {"hints": 5}],
+    "likelihood_ratio": [{}],
+    "model_completion": [{"steps": 30}, {"steps": 30, "head": "mixmatch"}],
     "norm": [{}, {"positives": "majority"}],
+    "property_inference": [{}],
+    "residue": [{}],
+    "score_leakage": [{}],
+    "spectral": [{}],
+    "unsplit_label": [{"steps": 30}],
 }
+
+LOGIT_WIDE = {"direct_label_inference", "residue"}
+"""Attacks on embeddings that are logits: their contract is run on a cut one wide."""
 
 
 def cases(table: dict[str, list[Options]]) -> list[Options]:
