@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contracts.members import ATTACKS, LOGIT_WIDE, cases, label
+from tests.contracts.members import ATTACKS, LOGIT_WIDE, NUMERIC_ONLY, cases, label
 from vfl.attacks import Attack, Guess
 from vfl.registry import build, names
 from vfl.transcript import AdversaryView, Hints, Holding
@@ -38,26 +38,34 @@ def truth() -> Tensor:
 class Flat(torch.nn.Module):
     """A linear bottom on the numeric columns."""
 
-    def __init__(self, stream: torch.Generator) -> None:
+    def __init__(self, width: int, stream: torch.Generator) -> None:
         super().__init__()
-        self.weight = torch.randn(COLUMNS, DIM, generator=stream)
+        self.weight = torch.randn(COLUMNS, width, generator=stream)
 
     def forward(self, batch: Batch) -> Tensor:
         return batch.numeric @ self.weight
 
 
-def holding(stream: torch.Generator, rows: Tensor, *, models: bool) -> Holding:
+class Added(torch.nn.Module):
+    """A top with one bias and no weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(1))
+
+
+def holding(stream: torch.Generator, rows: Tensor, *, width: int, models: bool, colours: bool = True) -> Holding:
     """Columns of noise, and networks of random weights."""
     numeric = torch.randn(POPULATION, COLUMNS, generator=stream)
     categorical = torch.randint(2, 6, (POPULATION, 1), generator=stream)
     names = tuple(f"n{place}" for place in range(COLUMNS))
-    bottom, fresh = Flat(stream), Flat(stream)
+    bottom, fresh = Flat(width, stream), Flat(width, stream)
     return Holding(
-        Batch(rows, numeric[rows], categorical[rows]),
-        TableSchema(names, ("colour",), (6,)),
+        Batch(rows, numeric[rows], categorical[rows, : int(colours)]),
+        TableSchema(names, ("colour",), (6,)) if colours else TableSchema(names),
         bottom if models else None,
         fresh,
-        torch.nn.Linear(2 * DIM, 1) if models else None,
+        Added() if models else None,
     )
 
 
@@ -65,15 +73,20 @@ def noise_view(attack: Attack, seed: int = 0) -> AdversaryView:
     """A view of several epochs in which every body and column is noise, with the hints that the attack asks for."""
     stream = torch.Generator().manual_seed(seed)
     needs, everyone = attack.needs, torch.arange(POPULATION)
-    looks, other = SIDES[Kind.EMBEDDING in needs.received or needs.known_rows > 0 or needs.victim_models]
-    width = 1 if type(attack).__module__.rpartition(".")[2] in LOGIT_WIDE else DIM
+    looks, other = SIDES[needs.known_rows > 0 or needs.victim_models]
+    name = type(attack).__module__.rpartition(".")[2]
+    width = 1 if name in LOGIT_WIDE else DIM
     per_epoch = POPULATION // BATCH
     orders = [torch.randperm(POPULATION, generator=stream) for _ in range(STEPS // per_epoch)]
     batches = torch.cat(orders).split(BATCH)
 
+    def body(kind: Kind, rows: int) -> Tensor:
+        noise = torch.randn(rows, 2 if kind == Kind.SCORE else width, generator=stream)
+        return noise.softmax(dim=1) if kind == Kind.SCORE else noise
+
     def envelopes(kinds: frozenset[Kind], src: str, dst: str) -> tuple[Envelope, ...]:
         return tuple(
-            Envelope(3 * step, kind, src, dst, rows, torch.randn(len(rows), width, generator=stream))
+            Envelope(3 * step, kind, src, dst, rows, body(kind, len(rows)))
             for step, rows in enumerate(batches)
             for kind in sorted(kinds)
         )
@@ -81,7 +94,8 @@ def noise_view(attack: Attack, seed: int = 0) -> AdversaryView:
     hinted = torch.randperm(POPULATION, generator=stream)[: needs.labelled_rows]
     scored = everyone[POPULATION // 2 :]
     known = torch.randperm(POPULATION, generator=stream)[: needs.known_rows].sort().values
-    victims = {other: holding(stream, known, models=needs.victim_models)}
+    models, colours = needs.victim_models, name not in NUMERIC_ONLY
+    victims = {other: holding(stream, known, width=width, models=models, colours=colours)}
     chances = torch.rand(len(scored), 2, generator=stream)
     hints = Hints(
         hinted,
@@ -91,7 +105,7 @@ def noise_view(attack: Attack, seed: int = 0) -> AdversaryView:
         scores=chances / chances.sum(dim=1, keepdim=True) if needs.scores else chances[:0],
         victims=victims if needs.known_rows or needs.victim_models else {},
     )
-    own = {looks: holding(stream, everyone, models=needs.own_models)}
+    own = {looks: holding(stream, everyone, width=width, models=needs.own_models)}
     return AdversaryView(
         parties=(looks,),
         classes=2,
