@@ -24,6 +24,9 @@ from vfl import errors
 from vfl.errors import PartyError, PeekError, UserError, VflError
 
 PACKAGE = Path(__file__).parent.parent / "vfl"
+CONFINED = ("parties.inference", "parties.confine", "pydantic")
+JUDGING = ("parties.judging", "pydantic", "scipy.special", "sklearn.datasets", "vfl.metrics.leak_auc")
+"""What the two servers import before their first job; nothing that a confined job must not see is in the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Isolation:
     """
 
     def __init__(self) -> None:
-        self._servers: dict[str, subprocess.Popen[bytes]] = {}
+        self._servers: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Isolation:
         return self
@@ -57,7 +60,7 @@ class Isolation:
         `bounds` the process is confined first, and a peek raises `PeekError` even if the job swallowed it.
         """
         request = pickle.dumps((function, dict(arguments), bounds))
-        server = self._server("parties.inference" if bounds else "parties.judging")
+        server = self._server(CONFINED if bounds else JUDGING)
         stdin, stdout = cast(IO[bytes], server.stdin), cast(IO[bytes], server.stdout)
         try:
             stdin.write(struct.pack("<Q", len(request)) + request)
@@ -77,11 +80,11 @@ class Isolation:
             server.wait(timeout=10)
         self._servers.clear()
 
-    def _server(self, warm: str) -> subprocess.Popen[bytes]:
+    def _server(self, warm: tuple[str, ...]) -> subprocess.Popen[bytes]:
         if warm not in self._servers:
             environment = {key: value for key, value in os.environ.items() if not key.startswith("VFL_")}
             self._servers[warm] = subprocess.Popen(
-                [sys.executable, "-m", "parties.isolate", warm],
+                [sys.executable, "-m", "parties.isolate", *warm],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
@@ -208,7 +211,8 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    importlib.import_module(sys.argv[1])
+    for warm in sys.argv[1:]:
+        importlib.import_module(warm)
     protocol = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with os.fdopen(0, "rb", buffering=0) as lines:

@@ -81,8 +81,8 @@ def test_an_empty_file_is_the_default_run(write):
     assert load(write("")) == load(write("# nothing\n")) == load()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "run").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_run_passes_the_check(path):
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("[rt]*/*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_run_and_threat_passes_the_check(path):
     check_members(load(path), origin_of(path))
 
 

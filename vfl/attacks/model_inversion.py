@@ -24,9 +24,10 @@ class ModelInversion:
 
     The attacker is the advertiser. With `access` `white_box` it minimises |bottom(x) - h|^2 + `prior_weight` |x|^2 over
     the numeric columns by `steps` steps of Adam from 0 (the mean, columns being standardised), and after every
-    quarter of them tries each id of each categorical column in turn, from four random starts of the ids, the best kept. With `black_box` it may only ask the network: it
-    draws 4096 rows of independent normal numbers and even ids, and fits a decoder on their embeddings. Up to `rows`
-    rows of the latest embeddings, evaluated by the final network, are inverted.
+    quarter of them tries each id of each categorical column in turn; of four random starts of the ids the best is
+    kept. With `black_box` it may only ask the network: it draws 4096 rows of independent normal numbers and even ids,
+    and fits a decoder on their embeddings. Up to `rows` rows of the latest embeddings, those evaluated by the final
+    network, are inverted.
 
     Reference: Z. He, T. Zhang, R. B. Lee, Model Inversion Attacks Against Collaborative Inference, ACSAC 2019,
     https://doi.org/10.1145/3359789.3359824
@@ -74,7 +75,7 @@ class ModelInversion:
         optimizer = torch.optim.Adam([numeric], lr=0.05)
         rows, misfit = torch.arange(len(wanted)), torch.zeros(len(wanted))
         for step in range(self.steps):
-            if step % max(self.steps // 4, 1) == 0:
+            if step and step % max(self.steps // 4, 1) == 0:
                 ids = _best_ids(bottom, numeric.detach(), ids, wanted, sizes)
             misfit = (bottom(Batch(rows, numeric, ids)) - wanted).square().sum(dim=1)
             loss = misfit.sum() + self.prior_weight * numeric.square().sum()
