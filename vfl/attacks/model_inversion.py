@@ -15,19 +15,16 @@ from vfl.errors import ThreatError
 from vfl.transcript import AdversaryView, Holding
 from vfl.types import Batch, Kind
 
-STARTS = 4
-
 
 @dataclass(frozen=True)
 class ModelInversion:
     """Guesses a publisher's numeric columns from its embeddings and its network.
 
     The attacker is the advertiser. With `access` `white_box` it minimises |bottom(x) - h|^2 + `prior_weight` |x|^2 over
-    the numeric columns by `steps` steps of Adam from 0 (the mean, columns being standardised), and after every
-    quarter of them tries each id of each categorical column in turn; of four random starts of the ids the best is
-    kept. With `black_box` it may only ask the network: it draws 4096 rows of independent normal numbers and even ids,
-    and fits a decoder on their embeddings. Up to `rows` rows of the latest embeddings, those evaluated by the final
-    network, are inverted.
+    the numeric columns by `steps` steps of Adam from 0 (the mean, columns being standardised), and before every
+    quarter of them tries each id of each categorical column in turn, which can settle on a wrong one. With `black_box`
+    it may only ask the network: it draws 4096 rows of independent normal numbers and even ids, and fits a decoder on
+    their embeddings. Up to `rows` rows of the latest embeddings, those evaluated by the final network, are inverted.
 
     Reference: Z. He, T. Zhang, R. B. Lee, Model Inversion Attacks Against Collaborative Inference, ACSAC 2019,
     https://doi.org/10.1145/3359789.3359824
@@ -66,24 +63,22 @@ class ModelInversion:
         rows = last.rows[chosen]
         return Guess("features", torch.zeros_like(rows), rows, found, party, holding.schema.numeric)
 
-    def _descend(self, holding: Holding, once: Tensor, rng: torch.Generator) -> Tensor:
-        wanted = once.repeat(STARTS, 1)
+    def _descend(self, holding: Holding, wanted: Tensor, rng: torch.Generator) -> Tensor:
         bottom, sizes = cast(nn.Module, holding.bottom), holding.schema.sizes
         numeric = torch.zeros(len(wanted), len(holding.schema.numeric), requires_grad=True)
         columns = [torch.randint(0, size, (len(wanted),), generator=rng) for size in sizes]
         ids = torch.stack(columns, dim=1) if columns else torch.zeros(len(wanted), 0, dtype=torch.int64)
         optimizer = torch.optim.Adam([numeric], lr=0.05)
-        rows, misfit = torch.arange(len(wanted)), torch.zeros(len(wanted))
+        rows = torch.arange(len(wanted))
         for step in range(self.steps):
-            if step and step % max(self.steps // 4, 1) == 0:
+            if step % max(self.steps // 4, 1) == 0:
                 ids = _best_ids(bottom, numeric.detach(), ids, wanted, sizes)
-            misfit = (bottom(Batch(rows, numeric, ids)) - wanted).square().sum(dim=1)
-            loss = misfit.sum() + self.prior_weight * numeric.square().sum()
+            misfit = (bottom(Batch(rows, numeric, ids)) - wanted).square().sum()
+            loss = misfit + self.prior_weight * numeric.square().sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        best = misfit.detach().view(STARTS, -1).argmin(dim=0)
-        return numeric.detach().view(STARTS, len(once), -1)[best, torch.arange(len(once))]
+        return numeric.detach()
 
     def _ask(self, holding: Holding, wanted: Tensor, rng: torch.Generator) -> Tensor:
         asked = 4096
