@@ -12,37 +12,18 @@ from typing import Annotated, Any
 
 import click
 import typer
-import typer.core
 
+from experiments.commandline import SETTINGS as _SETTINGS
+from experiments.commandline import Json, Sets
+from experiments.commandline import PlainCommand as _PlainCommand
+from experiments.commandline import examples as _examples
+from experiments.data_cli import data_app
 from experiments.output import emit_errors, emit_json, emit_line, strict
 from vfl.errors import ConfigError, UserError, VflError
 
 INTERRUPTED = 130
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Put a value over the file's; may be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Write one strict JSON object to stdout and nothing else.")]
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)]
 
-
-class _PlainCommand(typer.core.TyperCommand):
-    """A command whose help is plain text: Typer escapes its brackets for rich even where rich does not print it."""
-
-    def get_help(self, ctx: click.Context) -> str:
-        """Return the help as it is printed."""
-        return super().get_help(ctx).replace("\\[", "[")
-
-
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-_SETTINGS: dict[str, Any] = {
-    "rich_markup_mode": None,
-    "add_completion": False,
-    "pretty_exceptions_enable": False,
-    "suggest_commands": False,
-}
 app = typer.Typer(
     name="vfl",
     help="Simulate vertical federated learning for advertising before two companies wire it up.",
@@ -58,6 +39,7 @@ config_app = typer.Typer(
     **_SETTINGS,
 )
 app.add_typer(config_app, name="config")
+app.add_typer(data_app, name="data")
 
 
 @app.callback(invoke_without_command=True)
@@ -194,6 +176,39 @@ def show(
         copy_shareable(run_dir, shareable)
         sys.stderr.write(f"copied the shareable part of {run_dir} to {shareable}\n")
     _show_row(row, as_json, later_attacks(run_dir))
+
+
+@app.command(
+    cls=_PlainCommand,
+    epilog=_examples(
+        "vfl align publisher.csv advertiser.csv --key user_id",
+        "vfl align publisher.csv advertiser.csv --key user_id --out aligned --json",
+    ),
+)
+def align(
+    files: Annotated[list[Path], typer.Argument(metavar="A.csv B.csv ..", show_default=False)],
+    key: Annotated[str, typer.Option(help="The column that holds the ids, of this name in every file.")],
+    aligner: Annotated[str, typer.Option(metavar="NAME", help="One of `vfl list align`.")] = "ecdh_psi",
+    out: Annotated[Path | None, typer.Option(help="A new or empty directory for the rows in common order.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the rows that files share by their ids, as the parties would.
+
+    The last file is the advertiser's, the others are a publisher's each: CSV or TSV with a header, UTF-8, gzip too.
+    OUT/PARTY.csv lists each party's shared rows; a line means the same entity in every file, row 0 is the first.
+    """
+    from experiments.align_files import align_files, summary
+    from experiments.folder import require_fresh
+
+    if len(files) < 2:
+        raise UserError(f"got {len(files)} file, allowed two or more; name the advertiser's last", where="align")
+    if out is not None:
+        require_fresh(out, "name another one")
+    with redirect_stdout(sys.stderr):
+        result = align_files(files, key, aligner, out)
+    if as_json:
+        return emit_json(result)
+    sys.stdout.write(f"{summary(result)}\n")
 
 
 @app.command("list", cls=_PlainCommand, epilog=_examples("vfl list", "vfl list defense", "vfl list attack --json"))

@@ -1,4 +1,4 @@
-"""Attack a recorded run: each attack in a clean process that holds its view, each figure marked by the referee in another."""
+"""Attack a recorded run: an attack in a clean process that holds its view, the referee's marks in another."""
 
 from __future__ import annotations
 

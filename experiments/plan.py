@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
 from parties.spec import ModelSpec, PartySpec, TrainSpec
 from vfl.align import Aligner
 from vfl.coordinator import Plan
-from vfl.data import Described, Source
-from vfl.data.checks import check_split
+from vfl.data import Described, Keyed, Located, Source
+from vfl.data.checks import check_columns, check_split
 from vfl.data.cut import RowCut, Shard
+from vfl.data.partition import partition
 from vfl.data.shard import official_test
-from vfl.errors import ConfigError
+from vfl.data.timing import by_time
+from vfl.errors import ConfigError, DataError
 from vfl.grid import Roster
 from vfl.methods import Method
 from vfl.registry import build, find
@@ -36,6 +38,8 @@ class World:
     columns: Mapping[PartyId, tuple[str, ...]]
     cut: RowCut
     root: Path | None
+    source: Mapping[str, Any]
+    keyed: bool = False
 
     @property
     def publishers(self) -> tuple[PartyId, ...]:
@@ -45,18 +49,17 @@ class World:
 
 def open_world(config: Config) -> World:
     """Describe the data set and cut it; raises `DataError` or `ConfigError` before anything is loaded."""
-    root = config.data.root or os.environ.get("VFL_DATA")
-    path = None if root is None else Path(root)
+    path = data_root(config.data.root)
     source: Source = build("data", config.data.member)
     described = source.describe(path)
-    written = config.split.columns if config.split else None
-    columns = {party: tuple(names) for party, names in (written or described.split).items()}
-    check_split({party: names for party, names in columns.items() if party != ADVERTISER or names}, described.columns)
+    columns = _columns(config, source, described, path)
     ordered = {party: names for party, names in columns.items() if party != ADVERTISER}
     ordered[ADVERTISER] = columns[ADVERTISER]
     _check_parties(config, tuple(ordered))
     _check_classes(config, described)
-    return World(described, ordered, _cut(config, source, described, path, tuple(ordered)[:-1]), path)
+    cut = _cut(config, source, described, path, tuple(ordered)[:-1])
+    located = source.located(path) if isinstance(source, Located) else config.data.options
+    return World(described, ordered, cut, path, {"name": config.data.name, **located}, isinstance(source, Keyed))
 
 
 def roster(world: World) -> Roster:
@@ -142,11 +145,9 @@ def check_transcript(config: Config, world: World) -> None:
 def _cut(
     config: Config, source: Source, described: Described, root: Path | None, publishers: tuple[PartyId, ...]
 ) -> RowCut:
+    test_rows, valid_rows = official_test(source, root) if config.holdout.by == "official" else b"", b""
     if isinstance(config.holdout.by, dict):
-        message = (
-            f"got a time split by {config.holdout.by['time']!r}, allowed random or official for {config.data.name!r}"
-        )
-        raise ConfigError(f"{message}; write by: random", key="holdout.by")
+        test_rows, valid_rows = _by_time(config, source, described, root)
     return RowCut(
         rows=described.rows,
         seed=Seeds(config.seed).at("split"),
@@ -155,21 +156,60 @@ def _cut(
         overlap=config.align.overlap,
         leftover=config.align.leftover,
         publishers=publishers,
-        test_rows=official_test(source, root) if config.holdout.by == "official" else b"",
+        test_rows=test_rows,
+        valid_rows=valid_rows,
     )
+
+
+def _columns(config: Config, source: Source, described: Described, root: Path | None) -> dict[PartyId, tuple[str, ...]]:
+    """Return each party's columns: as written, as the data set cuts itself, or as a partition deals them."""
+    if isinstance(source, Keyed):
+        return _columns_of_files(config, source, described, root)
+    if config.split is None or config.split.columns is not None:
+        written = described.split if config.split is None else config.split.columns
+        columns = {party: tuple(names) for party, names in (written or {}).items()}
+    else:
+        seeds = Seeds(config.seed).scope("split")
+        columns = partition(config.split.member).deal(described.columns, lambda names: source.read(names, root), seeds)
+    for party, names in columns.items():
+        _check_columns(party, names, described.columns)
+    return columns
+
+
+def _columns_of_files(
+    config: Config, source: Keyed, described: Described, root: Path | None
+) -> dict[PartyId, tuple[str, ...]]:
+    if config.split is None:
+        return dict(described.split)
+    if config.split.columns is None or set(config.split.columns) != set(described.split):
+        got = f"got split {config.split.name!r} of {', '.join(config.split.columns or ('nobody in particular',))}"
+        allowed = f"allowed columns of {', '.join(described.split)}, who bring a file each"
+        raise ConfigError(f"{got}, {allowed}; name these parties or leave split out", key="split")
+    for party, names in config.split.columns.items():
+        _check_columns(party, tuple(names), source.of(party).describe(root).columns)
+    return {party: tuple(names) for party, names in config.split.columns.items()}
+
+
+def _by_time(config: Config, source: Source, described: Described, root: Path | None) -> tuple[bytes, bytes]:
+    name = cast("dict[str, str]", config.holdout.by)["time"]
+    own = source.of(ADVERTISER).describe(root) if isinstance(source, Keyed) else described
+    check_columns([name], (*own.columns, *own.times), where="holdout.by.time")
+    values = source.read([name], root)[name]
+    return by_time(values, name, config.holdout.test, config.holdout.valid)
 
 
 def _shard(config: Config, world: World, party: PartyId, role: Role) -> Shard | None:
     if role == Role.REFEREE:
         return None
     return Shard(
-        source=config.data.member,
+        source=world.source,
         root=None if world.root is None else str(world.root),
         party=party,
         role=role,
         columns=world.columns[party],
         owns_label=role == Role.ADVERTISER,
         cut=world.cut,
+        keyed=world.keyed,
     )
 
 
@@ -189,6 +229,16 @@ def _defenses(config: Config, party: PartyId, role: Role) -> tuple[Mapping[str, 
         for spec in config.defense
         if (spec.party in (party, role.value) if spec.party else find("defense", spec.name).side == role)
     )
+
+
+def _check_columns(party: PartyId, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    if party == ADVERTISER and not names:
+        return  # it may hold the label alone
+    try:
+        check_split({party: names}, known)
+    except DataError as error:
+        got = f"column {error.key!r}: " if error.key != party else ""
+        raise DataError(f"{got}{error.message}", key=f"split.{party}") from None
 
 
 def _check_parties(config: Config, parties: tuple[PartyId, ...]) -> None:

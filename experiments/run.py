@@ -43,6 +43,10 @@ from vfl.types import Kind
 
 ROW_SCHEMA = 1
 MANY_IDS = 1000
+"""A column with more ids than this is a sparse one, for the epoch guard."""
+
+BETWEEN_S = 0.1
+"""Seconds between two words to whoever watches."""
 
 
 @dataclass(slots=True)
@@ -63,7 +67,7 @@ class RunWatcher:
     def advance(self, name: str, done: int, loss: float | None) -> None:
         """Show how far a phase is, at most ten times a second."""
         now = time.monotonic()
-        if done < self.steps and now - self.told < 0.1:
+        if done < self.steps and now - self.told < BETWEEN_S:
             return
         self.told = now
         self.progress.advance(name, done, "" if loss is None else f"loss {loss:.4f}")
@@ -81,8 +85,8 @@ def simulate(
 ) -> dict[str, Any]:
     """Run a configuration to its end and return its row; `resume` goes on with an unfinished run directory.
 
-    Raises `UserError` for what its user can mend, before anything is trained, leaving nothing behind; `PartyError` where
-    a party failed, leaving a directory that can be resumed.
+    Raises `UserError` for what its user can mend, before anything is trained, leaving nothing behind; `PartyError`
+    where a party failed, leaving a directory that can be resumed.
     """
     began = time.perf_counter()
     world = open_world(config)
@@ -129,8 +133,12 @@ def settle(config: Config, world: World) -> Config:
 
 
 def data_hash(world: World) -> str:
-    """Return the hash of what a run reads: the shape of its table and the cut."""
-    return hashlib.sha256(repr((world.described, world.columns)).encode()).hexdigest()
+    """Return the hash of what a run reads: the content of its files, the shape of its table and the cut."""
+    seen = hashlib.sha256(repr((world.described, world.columns)).encode())
+    for path in world.described.files:
+        with path.open("rb") as file:
+            seen.update(hashlib.file_digest(file, "sha256").digest())
+    return seen.hexdigest()
 
 
 def strict(value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -155,7 +163,7 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
     with Isolation() as isolation:
         fitted, path = _train(config, world, specs, out, call, progress)
         rundir.write_steps(out, fitted.progress)
-        progress.start("reference", 1)
+        progress.start("reference", 0)
         figures = isolation.call("parties.judging:judge", _judging(config, specs, out))
         progress.finish("reference")
         leakage = attack_all(Target(config, world, out), config.attack, isolation, progress)

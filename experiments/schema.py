@@ -120,7 +120,7 @@ class Holdout(Section):
         return self
 
 
-SPLITS = ("columns",)
+SPLITS = ("columns", "importance", "correlation")
 """Ways of cutting columns between parties."""
 
 
@@ -138,7 +138,8 @@ class Split(Spec):
     def _parties_make_sense(self) -> Split:
         if self.name not in SPLITS:
             refuse([("name", unknown_name("split", self.name, SPLITS))])
-        refuse([*party_names(self.options), *party_columns(self.options)])
+        if self.name == "columns":
+            refuse([*party_names(self.options), *party_columns(self.options)])
         return self
 
 

@@ -11,7 +11,7 @@ from parties.feature_party import FeatureParty
 from parties.party import Party, join
 from parties.spec import PartySpec
 from vfl.align import Aligner, AlignSide
-from vfl.data.shard import load_ids
+from vfl.data.shard import load_pools
 from vfl.methods import Method
 from vfl.registry import build
 from vfl.seeds import Seeds
@@ -32,5 +32,5 @@ def advertiser(spec: PartySpec) -> Party:
 def _align(aligner: Aligner, spec: PartySpec, ids: Tensor, seeds: Seeds) -> AlignSide:
     if spec.shard is None:
         raise ValueError("the advertiser has no shard")
-    pools = torch.from_numpy(spec.shard.cut.pools()[load_ids(spec.shard)]).to(torch.int64)
+    pools = torch.from_numpy(load_pools(spec.shard)).to(torch.int64)
     return aligner.advertiser(ids, pools, seeds, spec.roster.of(Role.PUBLISHER))

@@ -16,7 +16,9 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from vfl.errors import PeekError
@@ -74,6 +76,18 @@ class Watch:
         raise PeekError(f"tried {what}; an attack sees its view and nothing else")
 
 
+class _Imports(MetaPathFinder):
+    """Refuses imports by name; the audit hook alone does not hear of those that go through `importlib`."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        """Find nothing, so that the usual finders are asked, unless the module must not be imported."""
+        if f"{fullname}.".startswith(tuple(f"{name}." for name in _FORBIDDEN_IMPORTS)):
+            self._watch.refuse(f"importing {fullname}")
+
+
 def confine(read: Sequence[Path], write: Sequence[Path], code: Sequence[Path]) -> Watch:
     """Confine this process for the rest of its life; returns the record of what it is refused from here on.
 
@@ -90,16 +104,16 @@ def confine(read: Sequence[Path], write: Sequence[Path], code: Sequence[Path]) -
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and not isinstance(arguments[0], int):
-            writes = _writes(arguments[1], arguments[2])
-            if not _allowed(arguments[0], writes, arguments[1] is None, bounds):
+            asked, writes = _text(arguments[0]), _writes(arguments[1], arguments[2])
+            if asked is None or not _allowed(asked, writes, arguments[1] is None, bounds):
                 watch.refuse(f"{'writing' if writes else 'reading'} {arguments[0]}")
-        elif event == "os.rename" and not all(_inside(_path(end), bounds[1]) for end in arguments[:2]):
-            watch.refuse(f"renaming {arguments[0]}")
         elif event.startswith(_FORBIDDEN_EVENTS):
             watch.refuse(event)
-        elif event == "import" and f"{arguments[0]}.".startswith(tuple(f"{name}." for name in _FORBIDDEN_IMPORTS)):
-            watch.refuse(f"importing {arguments[0]}")
+        elif event == "import":
+            imports.find_spec(str(arguments[0]), None)
 
+    imports = _Imports(watch)
+    sys.meta_path.insert(0, imports)
     sys.addaudithook(hook)
     return watch
 
@@ -175,22 +189,25 @@ def _writes(mode: object, flags: object) -> bool:
     return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
-def _allowed(asked: object, writes: bool, low_level: bool, bounds: tuple[tuple[str, ...], ...]) -> bool:
+def _allowed(asked: str, writes: bool, low_level: bool, bounds: tuple[tuple[str, ...], ...]) -> bool:
     data, out, modules = bounds
-    path = _path(asked)
+    path = os.path.realpath(asked)
     if _inside(path, out):
         return True
-    if writes or (low_level and Path(path).is_dir()):  # from a folder's descriptor any file in it opens by a bare name
+    if Path(path).is_dir():  # `open` cannot read a folder; from its descriptor any file in it opens by a bare name
+        return not low_level
+    if writes:
         return path == "/dev/null"
-    if _inside(path, data) or (os.path.isabs(os.fspath(asked)) and not os.path.exists(path)):
+    if _inside(path, data) or Path(path).parent.name.endswith(_METADATA_SUFFIXES):
         return True
-    if Path(path).parent.name.endswith(_METADATA_SUFFIXES):
+    if os.path.isabs(asked) and not Path(path).exists():
         return True
-    return _inside(path, modules) and (path.endswith(_CODE_SUFFIXES) or Path(path).is_dir() or ".so." in path)
+    return _inside(path, modules) and (path.endswith(_CODE_SUFFIXES) or ".so." in path)
 
 
-def _path(asked: object) -> str:
-    return os.path.realpath(os.fsdecode(asked)) if type(asked) in (str, bytes, type(Path())) else ""
+def _text(path: object) -> str | None:
+    """Return a path as text, `None` for one of a type that could answer differently when it is opened."""
+    return os.fsdecode(path) if isinstance(path, str | bytes) or type(path) is type(Path()) else None
 
 
 def _inside(path: str, folders: Sequence[str]) -> bool:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from parties.rows import Rows
+from parties.settle import settle
 from parties.spec import PartySpec
 from vfl.align import Alignment, AlignSide
-from vfl.data.cut import TEST, Shard
+from vfl.data.cut import Shard
 from vfl.data.encode import EncodeOptions, fit
 from vfl.data.shard import LocalFrame, load_features, load_ids
 from vfl.exchange import Mail, Outgoing
@@ -49,9 +50,10 @@ class FeatureParty:
         encoder = fit(local.frame, self.training_rows(alignment).numpy(), local.numeric, local.categorical, options)
         folder = spec.path()
         if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "encoder.json", encoder.to_json().encode())
         numeric, categorical = encoder.transform(local.frame)
-        self._rows = Rows(numeric, categorical, alignment, _training_labels(local), spec.shared)
+        self._rows = Rows(numeric, categorical, alignment, _training_labels(local, alignment), spec.shared)
         schema = self._schema = encoder.schema
         self._side = self._make_side(
             Desk(
@@ -74,8 +76,10 @@ class FeatureParty:
         return {**report, "largest_vocabulary": float(max(schema.sizes, default=0))}
 
     def alignment(self) -> Alignment:
-        """Return the alignment, from the aligner or from the checkpoint that was resumed."""
-        return self._resumed or cast(Alignment, self._align.alignment)
+        """Return the alignment after the cut, from the aligner or from the checkpoint that was resumed."""
+        if self._resumed is None:
+            self._resumed = settle(cast(Alignment, self._align.alignment), self._shard)
+        return self._resumed
 
     def training_rows(self, alignment: Alignment) -> Tensor:
         """Return the rows of this party's own table that encoders are fitted on: aligned training rows and its own."""
@@ -113,10 +117,11 @@ class FeatureParty:
             save_table(path, self._rows.features(), self._schema)
 
 
-def _training_labels(local: LocalFrame) -> Sealed[Tensor] | None:
-    """Return the labels with those of test rows struck out (-1): the referee alone knows them."""
+def _training_labels(local: LocalFrame, alignment: Alignment) -> Sealed[Tensor] | None:
+    """Return the labels of the rows in use, those of test rows struck out (-1): the referee alone knows them."""
     if local.labels is None:
         return None
-    labels = torch.tensor(local.labels.open(), dtype=torch.int64)
-    labels[torch.from_numpy(local.pools == TEST)] = -1
+    known = torch.cat([alignment.order[: alignment.train + alignment.valid], alignment.only])
+    labels = torch.full((len(local.ids),), -1, dtype=torch.int64)
+    labels[known] = torch.from_numpy(local.labels.open())[known]
     return Sealed(labels)

@@ -1,7 +1,8 @@
 """Run work in clean processes: attacks that hold only their view, and the referee that alone opens truth.
 
-Warm servers of a run (or a sweep's worker) have code imported and nothing of the run; each job is a fork of one,
-so no job sees another's memory and none pays for the import. An attack's fork is confined before its code is loaded.
+Two warm servers a run (or a sweep's worker): one has torch imported and nothing of the run, for attacks; the other what
+the referee needs besides. Each job is a fork, so no job sees another's memory and none pays for the imports. An
+attack's fork is confined before its code is loaded.
 """
 
 from __future__ import annotations
@@ -24,9 +25,6 @@ from vfl import errors
 from vfl.errors import PartyError, PeekError, UserError, VflError
 
 PACKAGE = Path(__file__).parent.parent / "vfl"
-CONFINED = ("parties.inference", "parties.confine", "pydantic")
-JUDGING = ("parties.judging", "pydantic", "scipy.special", "sklearn.datasets", "vfl.metrics.leak_auc")
-"""What the two servers import before their first job; nothing that a confined job must not see is in the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +37,21 @@ class Bounds:
 
 
 class Isolation:
-    """Warm servers of forked jobs, one for confined jobs and one for the referee's; one job at a time.
-
-    Each has imported what its jobs need, the referee's nothing that a confined job could see. Use as a context manager.
-    """
+    """A warm server of forked jobs. Use as a context manager; one job at a time."""
 
     def __init__(self) -> None:
-        self._servers: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("VFL_")}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        self._clean, self._referee = (
+            subprocess.Popen(
+                [sys.executable, "-m", "parties.isolate", *preloaded],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
+            )
+            for preloaded in (("pydantic",), ("parties.judging", "scipy.special", "sklearn.datasets"))
+        )
 
     def __enter__(self) -> Isolation:
         return self
@@ -59,8 +65,8 @@ class Isolation:
         Errors of ours raised there are raised here; anything else becomes a `PartyError` with its last line. With
         `bounds` the process is confined first, and a peek raises `PeekError` even if the job swallowed it.
         """
-        request = pickle.dumps((function, dict(arguments), bounds))
-        server = self._server(CONFINED if bounds else JUDGING)
+        request = pickle.dumps(_Request(function, dict(arguments), bounds, tuple(sys.path)))
+        server = self._clean if bounds else self._referee
         stdin, stdout = cast(IO[bytes], server.stdin), cast(IO[bytes], server.stdout)
         try:
             stdin.write(struct.pack("<Q", len(request)) + request)
@@ -70,27 +76,26 @@ class Isolation:
             answer = b""
         if not answer:
             raise PartyError("the process that runs attacks and the referee died; run the command again")
-        return _result(json.loads(answer))
+        try:
+            parsed = json.loads(answer)
+        except ValueError:
+            raise PartyError("a job gave an answer that cannot be read; run the command again") from None
+        return _result(parsed)
 
     def close(self) -> None:
-        """Stop the servers."""
-        for server in self._servers.values():
+        """Stop both servers."""
+        for server in (self._clean, self._referee):
             cast(IO[bytes], server.stdin).close()
             cast(IO[bytes], server.stdout).close()
-            server.wait(timeout=10)
-        self._servers.clear()
+            server.wait(timeout=60)
 
-    def _server(self, warm: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        if warm not in self._servers:
-            environment = {key: value for key, value in os.environ.items() if not key.startswith("VFL_")}
-            self._servers[warm] = subprocess.Popen(
-                [sys.executable, "-m", "parties.isolate", *warm],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-                start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
-            )
-        return self._servers[warm]
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    function: str
+    arguments: dict[str, Any]
+    bounds: Bounds | None
+    path: tuple[str, ...]
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
@@ -124,7 +129,9 @@ def _fork(size: int, requests: IO[bytes], answers: IO[bytes]) -> bytes:
     with os.fdopen(reader, "rb") as stream:
         answer = stream.read()
     os.waitpid(child, 0)
-    return answer or json.dumps({"error": "PartyError", "message": "a job died without an answer"}).encode()
+    if answer and b"\n" not in answer:  # a second line would be taken for the next job's answer
+        return answer
+    return json.dumps({"error": "PartyError", "message": "a job died without an answer"}).encode()
 
 
 def _answer(writer: int, answer: bytes) -> None:
@@ -134,8 +141,9 @@ def _answer(writer: int, answer: bytes) -> None:
 
 def _run(request: bytes) -> bytes:
     try:
-        function, arguments, bounds = cast("tuple[str, dict[str, Any], Bounds | None]", pickle.loads(request))
-        result = _confined(function, arguments, bounds) if bounds else _resolve(function)(**arguments)
+        asked = cast(_Request, pickle.loads(request))
+        sys.path[:] = asked.path
+        result = _confined(asked, asked.bounds) if asked.bounds else _resolve(asked.function)(**asked.arguments)
         return json.dumps({"result": result}).encode()
     except VflError as error:
         facts = {"key": error.key, "where": error.where} if isinstance(error, UserError) else {}
@@ -147,10 +155,10 @@ def _run(request: bytes) -> bytes:
         return json.dumps({"error": "PartyError", "message": last}).encode()
 
 
-def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> object:
+def _confined(asked: _Request, bounds: Bounds) -> object:
     from parties.confine import confine
 
-    work = _resolve(function)
+    work = _resolve(asked.function)
     os.environ.clear()
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # looking for plugins would read files outside the bounds
     os.environ["TMPDIR"] = bounds.write[0]
@@ -159,16 +167,22 @@ def _confined(function: str, arguments: dict[str, Any], bounds: Bounds) -> objec
         [Path(path) for path in bounds.read], [Path(path) for path in bounds.write], code_places(bounds.module)
     )
     try:
-        result = work(**arguments)
+        result = work(**asked.arguments)
     except Exception as error:
         if watch.peeks:
             raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else") from None
-        if isinstance(error, PermissionError) or "ermission denied" in str(error):
+        if _denied(error):
             raise PeekError(f"was refused by the kernel ({error}); an attack sees its view and nothing else") from None
         raise
     if watch.peeks:
         raise PeekError(f"tried {watch.peeks[0]}; an attack sees its view and nothing else")
     return result
+
+
+def _denied(error: Exception) -> bool:
+    """Whether the kernel refused a file: some libraries then say that there is none."""
+    absent = str(error).rpartition("No such file or directory: ")[2]
+    return "ermission denied" in str(error) or (isinstance(error, FileNotFoundError) and Path(absent).exists())
 
 
 def code_places(module: str) -> list[Path]:
@@ -211,8 +225,8 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    for warm in sys.argv[1:]:
-        importlib.import_module(warm)
+    for module in ("parties.inference", *sys.argv[1:]):
+        importlib.import_module(module)
     protocol = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with os.fdopen(0, "rb", buffering=0) as lines:

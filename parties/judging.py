@@ -16,11 +16,12 @@ from torch import Tensor
 from parties.inference import GRANT_FILE, read_guess, read_hints
 from parties.referee import ORDER_FILE, SCORES_FILE
 from parties.references import alone, central
+from parties.settle import Settled, leftover, settled
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.attacks import Guess
-from vfl.data.cut import TRAIN, Shard
-from vfl.data.shard import load_ids, open_source
+from vfl.data.cut import Shard
+from vfl.data.shard import labels_of, load_ids
 from vfl.holding import TABLE_FILE, load_table, save_table
 from vfl.metrics.utility import Utility, gain
 from vfl.referee import Truth, everything, mark, metric_of, refuse_hinted
@@ -33,14 +34,12 @@ from vfl.types import Batch, Role
 Figures = dict[str, Any]
 
 
-def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Tensor, tuple[int, int, int]]:
-    """Return the truth by handle, the source row of each handle, and the sizes of the three pools."""
+def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Settled]:
+    """Return the truth by handle, and which row each handle is."""
     tensors, _ = checkpoint.load(Path(folder) / ORDER_FILE)
-    ids, pools = tensors["order"][:, 0], tensors["order"][:, 1]
-    root = None if shard.root is None else Path(shard.root)
-    labels = torch.from_numpy(open_source(shard).labels(root).copy())[ids]
-    train, valid, test = (int((pools == code).sum()) for code in range(3))
-    return Truth(Sealed(labels), train, classes), ids, (train, valid, test)
+    found = settled(tensors["order"], shard)
+    labels = torch.from_numpy(labels_of(shard, found.ids.numpy()))
+    return Truth(Sealed(labels), found.sizes[0], classes), found
 
 
 def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], seeds: Seeds) -> Figures:
@@ -50,17 +49,18 @@ def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], se
     """
     advertiser = next(spec for spec in specs if spec.role == Role.ADVERTISER)
     torch.set_num_threads(advertiser.train.threads)
-    truth, ids, sizes = open_truth(_shard(advertiser), folder, advertiser.classes)
+    truth, found = open_truth(_shard(advertiser), folder, advertiser.classes)
+    sizes = found.sizes
     tensors, _ = checkpoint.load(Path(folder) / SCORES_FILE)
     joint = torch.empty_like(tensors["scores"])
     joint[tensors["rows"] - sizes[0] - sizes[1]] = tensors["scores"]
     test = truth.labels.open()[sizes[0] + sizes[1] :]
-    scores = {"test": joint, **_references(specs, references, truth, ids, sizes)}
-    utility = {name: Utility().result(found, test, seeds.numpy("utility", name)) for name, found in scores.items()}
+    scores = {"test": joint, **_references(specs, references, truth, found)}
+    utility = {name: Utility().result(score, test, seeds.numpy("utility", name)) for name, score in scores.items()}
     figures: Figures = {"utility": utility, "gain": {}, "positives": _positives(truth), "base_rate": _base_rate(truth)}
     if "advertiser_alone" in scores:
         figures["gain"] = gain(joint, scores["advertiser_alone"], test, seeds.numpy("gain"))
-        figures["gain"]["per_publisher"] = _per_publisher(specs, truth, ids, sizes, scores, utility)
+        figures["gain"]["per_publisher"] = _per_publisher(specs, truth, found, scores, utility)
     return figures
 
 
@@ -72,19 +72,19 @@ def hint(
     `grant` holds `labelled_rows` and `known_rows` (`None` for all training rows: an upper-bound run), `prior`,
     `scores`, `victim_models`, and the `seeds` of the draw. `victims` are the folders of the parties under attack.
     """
-    truth, _, (train, *_) = open_truth(shard, folder, classes)
+    truth, _ = open_truth(shard, folder, classes)
     seeds: Seeds = grant["seeds"]
     every = grant["labelled_rows"] is None
     granted = everything(truth) if every else labelled(truth, grant["labelled_rows"], seeds)
     tensors = {"rows": granted.rows, "labels": granted.labels}
     if grant["prior"]:
-        counts = torch.bincount(truth.labels.open()[:train], minlength=classes)
+        counts = torch.bincount(truth.labels.open()[: truth.train], minlength=classes)
         tensors["prior"] = counts.double() / counts.sum()
     if grant["scores"]:
         found, _ = checkpoint.load(Path(folder) / SCORES_FILE)
         tensors |= {"score_rows": found["rows"], "scores": found["scores"]}
     checkpoint.save(Path(out) / GRANT_FILE, tensors, {})
-    order = torch.randperm(train, generator=seeds.torch("known"))
+    order = torch.randperm(truth.train, generator=seeds.torch("known"))
     known = order if grant["known_rows"] is None else order[: grant["known_rows"]]
     for party, place in victims.items():
         if grant["victim_models"] or len(known):
@@ -109,7 +109,7 @@ def marks(
 
     `guesses` also names the `grant` the guess was made with, and the `networks` of the parties.
     """
-    truth, _, _ = open_truth(shard, folder, classes)
+    truth, _ = open_truth(shard, folder, classes)
     tables = {party: load_table(Path(place) / TABLE_FILE)[:2] for party, place in victims.items()}
     truth = replace(truth, tables=tables)
     guess = read_guess(guesses["guess"])
@@ -141,37 +141,32 @@ def _with_decisions(guess: Guess, truth: Truth, figures: Figures, seeds: Seeds) 
     return {**figures, **added, "chance": {**decided["chance"], **(figures["chance"] or {})}}
 
 
-def _references(
-    specs: Sequence[PartySpec], names: Sequence[str], truth: Truth, ids: Tensor, sizes: tuple[int, int, int]
-) -> dict[str, Tensor]:
-    labels, found = truth.labels.open(), dict[str, Tensor]()
+def _references(specs: Sequence[PartySpec], names: Sequence[str], truth: Truth, found: Settled) -> dict[str, Tensor]:
+    labels, scores = truth.labels.open(), dict[str, Tensor]()
     advertiser = next(spec for spec in specs if spec.role == Role.ADVERTISER)
     if "advertiser_alone" in names:
-        found["advertiser_alone"] = _alone(advertiser, ids, sizes, labels)
+        scores["advertiser_alone"] = _alone(advertiser, found, labels)
     if "central" in names:
-        found["central"] = central(specs, ids, sizes, labels)
-    return found
+        scores["central"] = central(specs, found, labels)
+    return scores
 
 
-def _alone(spec: PartySpec, ids: Tensor, sizes: tuple[int, int, int], labels: Tensor) -> Tensor:
+def _alone(spec: PartySpec, found: Settled, labels: Tensor) -> Tensor:
     """Train the advertiser alone, on its own leftover rows as well: it owns their labels."""
     shard = _shard(spec)
     own = torch.from_numpy(load_ids(shard))
-    training = own[torch.from_numpy(shard.cut.pools())[own] == TRAIN]
-    extra = training[~torch.isin(training, ids)]
-    root = None if shard.root is None else Path(shard.root)
-    extra_labels = torch.from_numpy(open_source(shard).labels(root).copy())[extra]
-    train = sizes[0]
+    extra = own[leftover(shard, own, found)]
+    extra_labels = torch.from_numpy(labels_of(shard, extra.numpy()).copy())
+    (train, valid, test), ids = found.sizes, found.ids
     all_ids = torch.cat([ids[:train], extra, ids[train:]])
     all_labels = torch.cat([labels[:train], extra_labels, labels[train:]])
-    return alone(spec, all_ids, (train + len(extra), sizes[1], sizes[2]), all_labels)
+    return alone(spec, replace(found, ids=all_ids, sizes=(train + len(extra), valid, test)), all_labels)
 
 
 def _per_publisher(
     specs: Sequence[PartySpec],
     truth: Truth,
-    ids: Tensor,
-    sizes: tuple[int, int, int],
+    found: Settled,
     scores: Mapping[str, Tensor],
     utility: Mapping[str, Figures],
 ) -> Figures:
@@ -182,14 +177,14 @@ def _per_publisher(
     best = utility["central"]["auc"]
     if len(publishers) == 1:
         return {publishers[0].party: {"auc": _lost(best, utility["advertiser_alone"]["auc"])}}
-    test = truth.labels.open()[sizes[0] + sizes[1] :]
-    found: Figures = {}
+    test = truth.labels.open()[sum(found.sizes[:2]) :]
+    lost: Figures = {}
     for left_out in publishers:
         others = [spec for spec in specs if spec.party != left_out.party]
-        without = central(others, ids, sizes, truth.labels.open())
+        without = central(others, found, truth.labels.open())
         worth = Utility(resamples=1).result(without, test, Seeds(0).numpy("unused"))["auc"]
-        found[left_out.party] = {"auc": _lost(best, worth)}
-    return found
+        lost[left_out.party] = {"auc": _lost(best, worth)}
+    return lost
 
 
 def _lost(best: float | None, worth: float | None) -> float | None:

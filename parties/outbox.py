@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from flwr.app import ArrayRecord
 from torch import Tensor
 
+from parties.chains import Chains
 from vfl.channel import Channel
 from vfl.defenses import Defense, SendContext, State
 from vfl.errors import WireError
 from vfl.seeds import Seeds
 from vfl.store import TranscriptWriter
 from vfl.types import REFEREE, Envelope, Kind, PartyId
-from vfl.wire import Codec, body_bytes, chain, decode, encode
+from vfl.wire import Codec, body_bytes, decode, encode
 
 
 @dataclass(slots=True)
@@ -48,14 +49,14 @@ class Outbox:
     mounted: list[Mounted]
     recorder: TranscriptWriter | None
     channel: Channel | None
-    chains: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
+    chains: Chains = field(default_factory=Chains)
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
 
     def send(self, envelope: Envelope) -> tuple[str, ArrayRecord]:
         """Return the record that leaves the party in place of this envelope."""
         defended = self._defend(envelope)
         key, record = encode(defended, self.codec)
-        self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
+        self.chains.add(envelope.dst, key, record)
         if self.recorder is not None:
             self.recorder.add(envelope.step, "sent", key, record)
         if envelope.dst != REFEREE:  # the simulation's own node costs no company anything
@@ -63,6 +64,8 @@ class Outbox:
         return key, record if self.channel is None else self.channel.seal(envelope.dst, key, record)
 
     def _defend(self, envelope: Envelope) -> Envelope:
+        if not self.mounted:
+            return envelope
         body = envelope.body
         for place, mounted in enumerate(self.mounted):
             if envelope.kind not in mounted.defense.kinds:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, MetricRecordValues, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor
 
@@ -80,7 +80,7 @@ class Party:
         step, names = read_step(message.content)
         received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
         sent: list[tuple[str, ArrayRecord]] = []
-        report: dict[str, float] = {}
+        report: dict[str, MetricRecordValues] = {}
         for name in names:
             hop = self._hop(name)
             outgoing = self.player.handler(hop.handler)(step, self._mail(hop, received))
@@ -145,7 +145,7 @@ class Party:
         self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
         report = self.player.prepare()
         checkpoint.restore(self.player.parts(), tensors)
-        self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
+        self.outbox.chains.resume({party: bytes.fromhex(link) for party, link in facts["chains"].items()})
         self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
         for key, value in tensors.items():
             if key.startswith("defense."):
@@ -161,7 +161,7 @@ class Party:
         self._save("final", -1)
         self.player.close()
         peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.items()}
+        chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.settled().items()}
         counts = {f"bytes/{kind.value}": count for kind, count in self.outbox.sent_bytes.items()}
         return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts})
 
@@ -176,7 +176,7 @@ class Party:
         for place, mounted in enumerate(self.outbox.mounted):
             for party, state in mounted.states.items():
                 tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
-        chains = {party: link.hex() for party, link in self.outbox.chains.items()}
+        chains = {party: link.hex() for party, link in self.outbox.chains.settled().items()}
         checkpoint.save(path, tensors, {"step": step, "chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)})
 
     def _forget(self, keep: int) -> None:

@@ -34,7 +34,7 @@ class Recorder:
         return {"admit": self.admit, "collect": self.collect}[name]
 
     def admit(self, step: Step, mail: Mail) -> Outgoing:
-        """Note the shared row ids and their pools in handle order, `(shared, 2)`, and write them at once."""
+        """Note the shared rows of the advertiser's table and their pools by handle, `(shared, 2)`, and write them."""
         self._order = mail["advertiser"].body
         path = self._spec.path(ORDER_FILE)
         if path is not None:

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from parties.rows import Rows
+from parties.settle import Settled, leftover
 from parties.spec import PartySpec
 from vfl.align import Alignment
 from vfl.coordinator import phase_steps
 from vfl.data.encode import EncodeOptions, fit
+from vfl.data.keys import places
 from vfl.data.shard import load_features
 from vfl.losses import classification_loss, probabilities
 from vfl.sealed import Sealed
@@ -36,26 +37,23 @@ class Member:
     width: int
 
 
-def members(specs: Sequence[PartySpec], ids: Tensor, sizes: tuple[int, int, int], labels: Tensor) -> list[Member]:
-    """Load every party's columns for the aligned rows `ids`, `(n,)` source rows in handle order.
-
-    `sizes` counts training, validation and test rows; `labels` are `(n,)` by handle and go to the advertiser's member.
-    """
-    return [_member(spec, ids, sizes, labels if spec.role == Role.ADVERTISER else None) for spec in specs]
+def members(specs: Sequence[PartySpec], found: Settled, labels: Tensor) -> list[Member]:
+    """Load every party's columns for the aligned rows; `labels` are `(n,)` by handle, for the advertiser's member."""
+    return [_member(spec, found, labels if spec.role == Role.ADVERTISER else None) for spec in specs]
 
 
-def central(specs: Sequence[PartySpec], ids: Tensor, sizes: tuple[int, int, int], labels: Tensor) -> Tensor:
+def central(specs: Sequence[PartySpec], found: Settled, labels: Tensor) -> Tensor:
     """Train all parties' networks as one on the aligned rows; returns `(test, classes)` probabilities by handle."""
-    return train(members(specs, ids, sizes, labels), _advertiser(specs), sizes)
+    return train(members(specs, found, labels), _advertiser(specs), found.sizes)
 
 
-def alone(spec: PartySpec, ids: Tensor, sizes: tuple[int, int, int], labels: Tensor) -> Tensor:
+def alone(spec: PartySpec, found: Settled, labels: Tensor) -> Tensor:
     """Train the advertiser's own network on all labelled rows it holds; returns `(test, classes)` probabilities.
 
-    `ids`, `sizes` and `labels` count its own leftover rows among the training rows: they cost the advertiser nothing,
+    `found` and `labels` count its own leftover rows among the training rows: they cost the advertiser nothing,
     so a partner must be worth more than they are. Without columns of its own it predicts the training base rate.
     """
-    member = _member(spec, ids, sizes, labels)
+    member, sizes = _member(spec, found, labels), found.sizes
     if member.bottom is None:
         rates = torch.bincount(labels[: sizes[0]], minlength=spec.classes) / sizes[0]
         return rates.expand(sizes[2], spec.classes).clone()
@@ -91,14 +89,16 @@ def _logits(present: Sequence[Member], top: nn.Module, step: Step) -> Tensor:
     return top(torch.cat([embed(member) for member in present], dim=1))
 
 
-def _member(spec: PartySpec, ids: Tensor, sizes: tuple[int, int, int], labels: Tensor | None) -> Member:
+def _member(spec: PartySpec, found: Settled, labels: Tensor | None) -> Member:
     if spec.shard is None:
         raise ValueError(f"{spec.party} has no shard")
     local = load_features(spec.shard)
-    order = torch.from_numpy(np.searchsorted(local.ids, ids.numpy()))
-    encoder = fit(local.frame, local.train_rows, local.numeric, local.categorical, EncodeOptions(**spec.encoding))
+    order = torch.from_numpy(places(local.ids, found.ids.numpy()))
+    only = leftover(spec.shard, torch.from_numpy(local.ids), found)
+    training = torch.cat([order[: found.sizes[0]], only]).sort().values
+    encoder = fit(local.frame, training.numpy(), local.numeric, local.categorical, EncodeOptions(**spec.encoding))
     numeric, categorical = encoder.transform(local.frame)
-    alignment = Alignment(order, *sizes, only=torch.empty(0, dtype=torch.int64))
+    alignment = Alignment(order, *found.sizes, only=only)
     sealed = None if labels is None else Sealed(_by_local_row(labels, order, len(local.ids)))
     rows = Rows(numeric, categorical, alignment, sealed, spec.shared)
     bottom = spec.model.build_bottom(encoder.schema, spec.role, spec.party, spec.seeds)

@@ -24,3 +24,19 @@ def vfl_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("needs data files: set VFL_DATA to the folder of data sets")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def warm_isolation():
+    from parties.isolate import Isolation
+
+    with Isolation() as isolation:
+        yield isolation
+
+
+@pytest.fixture
+def shared_isolation(warm_isolation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every run of the test uses one warm server: its start, an import of torch, is most of a small run's time."""
+    from contextlib import nullcontext
+
+    monkeypatch.setattr("experiments.run.Isolation", lambda: nullcontext(warm_isolation))

@@ -33,14 +33,14 @@ FAMILIES = ("data", "align", "impute", "models", "methods", "defenses", "attacks
 CORE = {"vfl.types", "vfl.errors", "vfl.seeds"}
 """What a member of any family may import, besides its own family."""
 ALSO = {
-    "align": {"vfl.exchange"},
+    "align": {"vfl.exchange", "vfl.crypto"},
     "methods": {"vfl.exchange", "vfl.losses", "vfl.models"},
     "defenses": {"vfl.privacy"},
     "attacks": {"vfl.transcript"},
     "metrics": {"vfl.attacks"},
 }
 """What members of one family may import besides: modules of the core, or a family's protocols, never its members."""
-WHOLE = {"vfl.privacy"}
+WHOLE = {"vfl.privacy", "vfl.crypto"}
 """Packages that are no family: all of their modules may be imported where the package may."""
 NO_MEMBERS = ("vfl/*/__init__.py", "vfl/data/shard.py")
 """Files in a family's folder that are not members: its protocols, and what opens a member for a party."""

@@ -177,9 +177,12 @@ class Coordinator:
         if self.fit.rows(Pool.TRAIN) + self.fit.rows(Pool.VALID) + self.fit.rows(Pool.TEST) == 0:
             publishers = ", ".join(self.grid.roster.of(Role.PUBLISHER))
             raise DataError(f"got zero rows that the advertiser shares with {publishers}; check that their ids match")
-        for pool in (Pool.TRAIN, Pool.TEST):
+        for pool, key, advice in (
+            (Pool.TRAIN, "align.overlap", "raise it, or check that the parties' ids match"),
+            (Pool.TEST, "holdout.test", "raise it"),
+        ):
             if self.fit.rows(pool) == 0:
-                raise DataError(f"got zero aligned {pool.value} rows, allowed 1 or more; lower the other shares")
+                raise DataError(f"got zero aligned {pool.value} rows, allowed 1 or more; {advice}", key=key)
 
 
 def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:

@@ -179,24 +179,44 @@ def stages(hops: tuple[Hop, ...]) -> tuple[Stage, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Leg:
+    """One stage of a round over a given roster, with all that does not change from step to step."""
+
+    stage: Stage
+    parties: tuple[PartyId, ...]
+    nodes: tuple[int, ...]
+    takes: tuple[tuple[str, Kind], ...]
+
+
+@lru_cache(maxsize=64)
+def _route(roster: Roster, hops: tuple[Hop, ...]) -> tuple[_Leg, ...]:
+    gives = {hop.name: hop.gives for hop in hops}
+    legs: list[_Leg] = []
+    for stage in stages(hops):
+        names = [name for hop in stage.hops for name in hop.takes if name not in stage.names]
+        takes = tuple((name, kind) for name in names if (kind := gives[name]) is not None)
+        parties = roster.of(stage.role)
+        legs.append(_Leg(stage, parties, tuple(roster.node(party) for party in parties), takes))
+    return tuple(legs)
+
+
 def walk(roster: Roster, hops: tuple[Hop, ...], step: Step, send: Send) -> dict[PartyId, Report]:
     """Play a round stage by stage over anything that delivers messages and returns replies."""
     made: dict[str, Sequence[Message]] = {}
-    reports: dict[PartyId, Report] = {party: {} for party in roster.ids()}
-    gives = {hop.name: hop.gives for hop in hops}
-    for stage in stages(hops):
-        parties = roster.of(stage.role)
-        record = step_record(step, stage.names)
-        taken = [name for hop in stage.hops for name in hop.takes if name not in stage.names and gives[name]]
-        inputs = [(reply, gives[name]) for name in taken for reply in made[name]]
+    reports: dict[PartyId, Report] = {}
+    action = f"{category(step)}.{PLAY}"
+    for leg in _route(roster, hops):
+        record = step_record(step, leg.stage.names)
+        inputs = [(reply, kind) for name, kind in leg.takes for reply in made[name]]
         messages = [
-            Message(merge(record, _mail_for(inputs, party)), roster.node(party), f"{category(step)}.{PLAY}")
-            for party in parties
+            Message(merge(record, _mail_for(inputs, party)), node, action)
+            for party, node in zip(leg.parties, leg.nodes, strict=True)
         ]
         replies = list(send(messages))
-        made.update(dict.fromkeys(stage.names, replies))
-        for party, reply in zip(parties, replies, strict=True):
-            reports[party].update(read_report(party, reply))
+        made.update(dict.fromkeys(leg.stage.names, replies))
+        for party, reply in zip(leg.parties, replies, strict=True):
+            reports.setdefault(party, {}).update(read_report(party, reply))
     return reports
 
 
@@ -208,7 +228,7 @@ def read_report(party: PartyId, reply: Message) -> Report:
     return {key: float(value) for key, value in record.items() if isinstance(value, int | float)} if record else {}
 
 
-def _mail_for(inputs: Sequence[tuple[Message, Kind | None]], party: PartyId) -> Iterator[tuple[str, ArrayRecord]]:
+def _mail_for(inputs: Sequence[tuple[Message, Kind]], party: PartyId) -> Iterator[tuple[str, ArrayRecord]]:
     for reply, kind in inputs:
         for key, record in mail(reply.content, party).items():
             if key.startswith(f"{kind}/"):

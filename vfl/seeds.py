@@ -6,7 +6,7 @@ A stream is found by its name and nothing else, so adding a component moves no o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ class Seeds:
         return np.random.default_rng(self.at(*name))
 
     @contextmanager
-    def initialising(self, *name: str | int) -> Iterator[None]:
+    def initialising(self, *name: str | int) -> Generator[None]:
         """Within the block, torch's module initialisers draw from the stream called `name`; nothing leaks out."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.at(*name))

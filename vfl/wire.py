@@ -31,8 +31,8 @@ REPORT_KEY = "report"
 _DTYPES = {torch.float32: "<f4", torch.int64: "<i8", torch.uint8: "|u1", torch.float64: "<f8"}
 _TORCH = {name: dtype for dtype, name in _DTYPES.items()}
 _ROW_DTYPE = "<i4"
-_ITEM_BYTES = {(STYPE["raw"], name): np.dtype(name).itemsize for name in _TORCH}
-_ITEM_BYTES |= {(STYPE["f16"], "<f4"): 2, (STYPE["int8"], "<f4"): 1}
+_RAW_BYTES = {(STYPE["raw"], name): np.dtype(name).itemsize for name in _TORCH}
+_ITEM_BYTES = {**_RAW_BYTES, (STYPE["f16"], "<f4"): 2, (STYPE["int8"], "<f4"): 1}
 _HEADER = re.compile(r"([^/]+)/([^/]+)/([^/]+)/(0|[1-9][0-9]{0,17})")
 _MAX_SIDE = 2**31
 

@@ -1,4 +1,4 @@
-"""`python -m experiments.bench throughput [--json]`."""
+"""`python -m experiments.bench throughput|psi [--json]`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,36 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import throughput
+from experiments.bench import psi, throughput
 from experiments.bench.figures import Figure, report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a benchmark and print its figures, as a table or as JSON."""
     parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=["throughput"])
-    parser.add_argument("--backend", choices=["local", "ray"], action="append", help="default: both")
-    parser.add_argument("--workload", choices=sorted(throughput.WORKLOADS), action="append", help="default: all")
-    parser.add_argument("--batch", type=int, choices=throughput.BATCHES, action="append", help="default: all")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.6, help="length of one turn")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    which = parser.add_subparsers(dest="benchmark", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
+    steps = which.add_parser("throughput", parents=[common], help="training rounds against a plain loop")
+    steps.add_argument("--backend", choices=["local", "ray"], action="append", help="default: both")
+    steps.add_argument("--workload", choices=sorted(throughput.WORKLOADS), action="append", help="default: all")
+    steps.add_argument("--batch", type=int, choices=throughput.BATCHES, action="append", help="default: all")
+    steps.add_argument("--repeats", type=int, default=7)
+    steps.add_argument("--seconds", type=float, default=0.6, help="length of one turn")
+    steps.set_defaults(run=_throughput)
+    matching = which.add_parser("psi", parents=[common], help="private set intersection against openmined-psi")
+    matching.add_argument("--ids", type=int, default=psi.IDS, help="of each side")
+    matching.add_argument("--repeats", type=int, default=1)
+    matching.set_defaults(run=lambda options: psi.measure(options.ids, options.repeats))
     options = parser.parse_args(arguments)
+    figures: list[Figure] = options.run(options)
+    if options.json:
+        sys.stdout.write(json.dumps(report(figures), indent=2) + "\n")
+    else:
+        _show(figures)
+
+
+def _throughput(options: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
     for backend in options.backend or ["local", "ray"]:
         for workload in options.workload or sorted(throughput.WORKLOADS, reverse=True):
@@ -32,10 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 figure = throughput.measure(workload, batch, backend, options.repeats, options.seconds)
                 figures.append(figure)
                 sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
-    if options.json:
-        sys.stdout.write(json.dumps(report(figures), indent=2) + "\n")
-    else:
-        _show(figures)
+    return figures
 
 
 def _show(figures: Sequence[Figure]) -> None:

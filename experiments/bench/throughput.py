@@ -15,6 +15,7 @@ from experiments.plan import coordinator_plan, largest_body_bytes, open_world, p
 from experiments.schema import Config
 from parties.local import local_grid
 from parties.references import Member, members
+from parties.settle import Settled
 from vfl.coordinator import Coordinator, Fit, phase_steps
 from vfl.grid import PartyGrid
 from vfl.losses import classification_loss
@@ -138,7 +139,7 @@ def _whole(config: Config, specs: list[Any]) -> tuple[int, list[Member]]:
     from vfl.registry import build
 
     labels = torch.from_numpy(build("data", config.data.member).labels(None))[order]
-    return sizes[0], members(specs, order, (sizes[0], sizes[1], sizes[2]), labels)
+    return sizes[0], members(specs, Settled(order, (sizes[0], sizes[1], sizes[2])), labels)
 
 
 def _endless(config: Config, rows: int) -> Iterator[Step]:

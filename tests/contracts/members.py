@@ -12,6 +12,12 @@ DEFENSES: dict[str, list[Options]] = {
     "max_norm": [{}],
 }
 
+ALIGNERS: dict[str, list[Options]] = {
+    "ecdh_psi": [{}, {"group": "x25519"}],
+    "plain": [{}],
+    "salted_hash": [{"salt": "pepper"}],
+}
+
 ATTACKS: dict[str, list[Options]] = {
     "attribute_inference": [{"known_rows": 100, "steps": 60}],
     "clustering": [{}, {"on": "embeddings", "rounds": 0}],

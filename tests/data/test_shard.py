@@ -140,7 +140,6 @@ def test_official_split_is_refused_where_there_is_none():
         ({"leftover": {"nobody": 1.0}}, "align.leftover"),
         ({"leftover": {"publisher": 0.5}}, "align.leftover"),
         ({"leftover": {"publisher": -1, "advertiser": 2}}, "align.leftover"),
-        ({"publishers": ()}, "split"),
         ({"publishers": ("a", "a")}, "split"),
         ({"publishers": ("advertiser",)}, "split"),
         ({"test_rows": b"\0"}, "holdout.test"),

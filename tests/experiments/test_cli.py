@@ -17,7 +17,7 @@ from vfl.registry import FAMILIES
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).with_name("example_row.json")
 LOCAL = str(ROOT / "configs" / "run" / "quick_local.yaml")
-COMMANDS = [["simulate"], ["attack"], ["show"], ["list"], ["config", "check"], ["config", "schema"]]
+COMMANDS = [["simulate"], ["attack"], ["show"], ["align"], ["list"], ["config", "check"], ["config", "schema"]]
 
 
 class Calls(list):

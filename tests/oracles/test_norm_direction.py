@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 import torch
@@ -172,18 +171,6 @@ def test_all_labels_do_not_bias_the_score_where_nothing_leaks():
         batches = [(0, torch.arange(512), signs * torch.ones(512, 4))]
         found.append(leak(Direction(), view(batches, list(range(512)), labels.tolist()), labels))
     assert torch.tensor(found).mean().item() == pytest.approx(0.5, abs=0.02)
-
-
-@pytest.mark.parametrize("everything", [False, True])
-def test_direction_is_fast(everything):
-    """650 batches of 256 x 32 in under a second, whether one label is known or all of them are."""
-    stream = torch.Generator().manual_seed(0)
-    batches = [(step, torch.arange(256) + 256 * step, torch.randn(256, 32, generator=stream)) for step in range(650)]
-    known = list(range(256 * 650)) if everything else [5]
-    seen = view(batches, known, [1] * len(known))
-    start = time.perf_counter()
-    Direction().infer(seen, torch.Generator())
-    assert time.perf_counter() - start < 1.0
 
 
 @pytest.mark.parametrize("attack", [Norm(), Direction()])

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-
 import pytest
-
-
 from harness import config, digest, train
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -24,6 +21,9 @@ CASES = {
     "three publishers": {"split": FOUR},
     "labels only": {"split": {"name": "columns", "publisher": ["mean_radius"], "advertiser": []}},
     "partial overlap": {"align": {"overlap": 0.4}},
+    "private alignment": {"align": {"name": "ecdh_psi", "overlap": 0.4}},
+    "private alignment, three publishers": {"align": {"name": "ecdh_psi", "overlap": 0.4}, "split": FOUR},
+    "private alignment on two processes": {"align": {"name": "ecdh_psi", "group": "x25519", "workers": 2}},
     "adult": {"data": "adult", "train": {"epochs": 1, "batch_size": 1024}},
 }
 

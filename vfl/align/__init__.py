@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +11,14 @@ from torch import Tensor
 from vfl.seeds import Seeds
 from vfl.types import Hop, PartyId
 
+Ids = Tensor | Sequence[str] | Sequence[bytes]
+"""The ids of one party's rows in table order, each once: `(n,)` int64, strings or bytes.
+
+Two ids are the same if their canonical bytes are: a string is its UTF-8, neither trimmed nor normalised nor folded in
+case, and a number the decimal digits that write it, so that a column read as numbers by one party and as text by
+another still matches.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
@@ -18,8 +26,8 @@ class Alignment:
 
     `order` is `(n,)` int64: `order[handle]` is the row in this party's own table. Handles run over the training rows,
     then validation, then test, shuffled within each; `train`, `valid`, `test` count them. `only` are this party's own
-    rows that are not aligned, `(m,)`. `held` counts rows by who holds them and is known to the advertiser alone:
-    keys are party ids, or ids joined by `+` for rows that some but not all publishers share.
+    rows that are not aligned, `(m,)`. `held` counts the rows that not all hold, by who holds them, as far as the
+    advertiser, which alone has it, can tell: keys are party ids, or ids joined by `+`.
     """
 
     order: Tensor
@@ -42,7 +50,10 @@ class AlignSide(Protocol):
 class Aligner(Protocol):
     """A frozen dataclass of options with one round of hops. It sees row ids, never features or labels.
 
-    Ids are `(n,)` int64 and unique. The advertiser's `pools` give each of its rows 0 (train), 1 (valid) or 2 (test).
+    The advertiser's `pools`, `(n,)` int64, give each of its rows 0 (train), 1 (valid) or 2 (test). Its last message
+    goes to the referee too: `(shared, 2)` int64, the row of the advertiser's table and its pool, in handle order.
+
+    Both raise `DataError` for ids that are not unique or have no canonical bytes.
     """
 
     @property
@@ -50,10 +61,10 @@ class Aligner(Protocol):
         """The round that aligns; its last hop at each role leaves the alignment behind."""
         ...
 
-    def publisher(self, ids: Tensor, seeds: Seeds) -> AlignSide:
+    def publisher(self, ids: Ids, seeds: Seeds) -> AlignSide:
         """Return a publisher's side."""
         ...
 
-    def advertiser(self, ids: Tensor, pools: Tensor, seeds: Seeds, publishers: tuple[PartyId, ...]) -> AlignSide:
+    def advertiser(self, ids: Ids, pools: Tensor, seeds: Seeds, publishers: tuple[PartyId, ...]) -> AlignSide:
         """Return the advertiser's side."""
         ...

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
+
+from vfl.types import PartyId
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,10 @@ class Described:
     """A table as it is before anyone cuts it: everything but the values.
 
     `split` is the set's own vertical cut, party to columns. `classes` names the label's classes in the order of their
-    ids; where there are two, class 1 is the positive one. `official_test` says whether the set brings its own test rows.
+    ids; where there are two, class 1 is the positive one. `official_test`: it brings its own test rows.
+    `times` are columns that only order rows in time: readable for a time-ordered holdout, no features. `held` counts
+    the rows of each party's own table where parties bring different rows; `rows` are then the advertiser's. `notes`
+    say what was done to the table on reading, and `files` are what was read.
     """
 
     rows: int
@@ -27,6 +32,10 @@ class Described:
     split: Mapping[str, tuple[str, ...]]
     synthetic: bool = False
     official_test: bool = False
+    times: tuple[str, ...] = ()
+    held: Mapping[PartyId, int] = field(default_factory=dict[PartyId, int])
+    notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -50,4 +59,33 @@ class Source(Protocol):
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return the `(rows,)` int64 class ids; only the advertiser and the referee call this."""
+        ...
+
+
+class Table(Source, Protocol):
+    """One party's own table of a `Keyed` source: its columns, its rows, and what its rows are joined on."""
+
+    def ids(self, root: Path | None) -> np.ndarray:
+        """Return `(n,)` int64, unique: what stands for the key of each row, alike at every party (`vfl.data.keys`)."""
+        ...
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """What a data set offers besides `Source` where each party has rows of its own, found again by key.
+
+    `describe` then tells of the whole (rows are the advertiser's, the split its parties), and parties read only `of`.
+    """
+
+    def of(self, party: PartyId) -> Table:
+        """Return a party's own table; only the advertiser's has labels."""
+        ...
+
+
+@runtime_checkable
+class Located(Protocol):
+    """What a data set offers whose options name files: the same options from wherever a party is started."""
+
+    def located(self, root: Path | None) -> Mapping[str, Any]:
+        """Return the options with absolute paths; raises `DataError` for a file that is absent."""
         ...

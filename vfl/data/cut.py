@@ -102,12 +102,26 @@ class RowCut:
         """Return `(rows,)` int16: -1 where all hold the row, else the index in `parties` of the one that does."""
         holders = np.full(self.rows, ALL, np.int16)
         train = np.flatnonzero(self.pools() == TRAIN)
-        order = Seeds(self.seed).numpy("overlap").permutation(train)
-        loose = order[round(self.overlap * train.size) :]
+        holders[train] = self.deal(train.size)
+        return holders
+
+    def deal(self, count: int) -> np.ndarray:
+        """Return `(count,)` int16 for that many training rows: -1 where all hold the row, else who alone keeps it."""
+        holders = np.full(count, ALL, np.int16)
+        order = Seeds(self.seed).numpy("overlap").permutation(count)
+        loose = order[round(self.overlap * count) :]
         ends = np.rint(np.cumsum(self._shares()) * loose.size).astype(np.int64)
         for party, rows in enumerate(np.split(loose, ends[:-1])):
             holders[rows] = party
         return holders
+
+    def fixed(self) -> np.ndarray:
+        """Return `(rows,)` bool: validation and test rows that a mask names, so no random draw chose them.
+
+        A row among them that not all parties hold is left out altogether: it may lie after the rows that train.
+        """
+        pools = self.pools()
+        return ((pools == TEST) & bool(self.test_rows)) | ((pools == VALID) & bool(self.valid_rows))
 
     def held_by(self, party: PartyId) -> np.ndarray:
         """Return `(n,)` int64, ascending: the rows of the source that `party` holds."""
@@ -137,7 +151,9 @@ class Shard:
     """What one party is told to load: names and numbers, never a value of the table, so that anyone may carry it.
 
     `source` is the data set as the registry builds it, `{"name": .., option: ..}`; `root` its folder of data files;
-    `columns` this party's own features. Labels are loaded where `owns_label` is set, and nowhere else.
+    `columns` this party's own features. Labels are loaded where `owns_label` is set, and nowhere else. Where the source
+    is `keyed`, each party has rows of its own, `cut` deals the pools of the advertiser's, and its `overlap` and
+    `leftover` apply to the rows that alignment finds shared.
     """
 
     source: Mapping[str, Any]
@@ -147,6 +163,7 @@ class Shard:
     columns: tuple[str, ...]
     owns_label: bool
     cut: RowCut
+    keyed: bool = False
 
 
 def _require(met: bool, key: str, message: str) -> None:

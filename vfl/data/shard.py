@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
-from vfl.data import Source
-from vfl.data.checks import check_columns, check_frame
+from vfl.data import Keyed, Source, Table
+from vfl.data.checks import check_columns, check_frame, check_label
 from vfl.data.cut import TRAIN, OfficialTest, RowCut, Shard, pack
+from vfl.data.keys import places
 from vfl.errors import ConfigError, DataError
 from vfl.registry import build
 from vfl.sealed import Sealed
 
-__all__ = ["LocalFrame", "RowCut", "Shard", "load_features", "load_ids", "official_test", "open_source", "pack"]
+__all__ = [
+    "LocalFrame",
+    "RowCut",
+    "Shard",
+    "labels_of",
+    "load_features",
+    "load_ids",
+    "load_labels",
+    "load_pools",
+    "official_test",
+    "open_source",
+    "pack",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalFrame:
     """The table of one party, in its own process.
 
-    `ids` are `(n,)` int64 rows of the source and `pools` their `(n,)` int8 pools (0 train, 1 valid, 2 test); `frame`
+    `ids` are `(n,)` int64, the row of the source or what stands for its key, and `pools` their `(n,)` int8 pools
+    (0 train, 1 valid, 2 test; all 0 at a publisher of a keyed source, which learns them by alignment); `frame`
     holds `(n, columns)` raw values in the order numeric, categorical. `labels` are `(n,)` int64 classes, sealed:
     only the party that owns them has them, and its table can no longer be pickled.
     """
@@ -46,8 +61,20 @@ def open_source(shard: Shard) -> Source:
 
 
 def load_ids(shard: Shard) -> np.ndarray:
-    """Return `(n,)` int64, ascending: the rows of the source this party holds. Reads no file."""
-    return shard.cut.held_by(shard.party)
+    """Return `(n,)` int64: what the rows this party holds are aligned by.
+
+    They are rows of the source, ascending, for which no file is read; for a keyed source what stands for each key, in
+    the order of the party's own file.
+    """
+    if not shard.keyed:
+        return shard.cut.held_by(shard.party)
+    return cast(Table, _table(shard)).ids(_root(shard))
+
+
+def load_pools(shard: Shard) -> np.ndarray:
+    """Return the `(n,)` int8 pools of the rows that the advertiser holds, in the order of `load_ids`."""
+    pools = shard.cut.pools()
+    return pools if shard.keyed else pools[load_ids(shard)]
 
 
 def load_features(shard: Shard) -> LocalFrame:
@@ -55,23 +82,41 @@ def load_features(shard: Shard) -> LocalFrame:
 
     Raises `DataError` where a column is absent or empty, or the source no longer has the rows it was cut for.
     """
-    root = None if shard.root is None else Path(shard.root)
-    source = open_source(shard)
-    described = source.describe(root)
+    root, table = _root(shard), _table(shard)
+    described = table.describe(root)
     check_columns(shard.columns, described.columns, where=str(shard.source.get("name", "")))
     numeric = tuple(name for name in described.numeric if name in shard.columns)
     categorical = tuple(name for name in described.categorical if name in shard.columns)
-    frame = source.read([*numeric, *categorical], root)
-    _check_rows(len(frame), shard)
+    frame = table.read([*numeric, *categorical], root)
+    if shard.owns_label or not shard.keyed:
+        _check_rows(len(frame), shard)
     check_frame(frame, where=str(shard.source.get("name", "")))
     ids = load_ids(shard)
-    labels = None
-    if shard.owns_label:
-        classes = source.labels(root)
-        _check_rows(len(classes), shard)
-        labels = Sealed(classes[ids])
-    held = frame.iloc[ids].reset_index(drop=True)
-    return LocalFrame(ids, shard.cut.pools()[ids], held, numeric, categorical, labels)
+    held = frame if shard.keyed else frame.iloc[ids].reset_index(drop=True)
+    if not shard.owns_label:
+        pools = np.zeros(len(ids), np.int8) if shard.keyed else shard.cut.pools()[ids]
+        return LocalFrame(ids, pools, held, numeric, categorical)
+    classes = load_labels(shard)
+    labels = Sealed(classes if shard.keyed else classes[ids])
+    return LocalFrame(ids, load_pools(shard), held, numeric, categorical, labels)
+
+
+def labels_of(shard: Shard, ids: np.ndarray) -> np.ndarray:
+    """Return the `(n,)` int64 classes of the advertiser's rows with these ids; the referee alone calls this."""
+    classes = load_labels(shard)
+    return classes[places(load_ids(shard), ids)] if shard.keyed else classes[ids]
+
+
+def load_labels(shard: Shard) -> np.ndarray:
+    """Return `(rows,)` int64 classes of all rows of the source; only the advertiser and the referee call this.
+
+    Raises `DataError` for labels that are no classes, are missing, or are all the same.
+    """
+    root, table = _root(shard), _table(shard)
+    labels = table.labels(root)
+    check_label(labels, table.describe(root).label, where=str(shard.source.get("name", "")))
+    _check_rows(len(labels), shard)
+    return labels.astype(np.int64)
 
 
 def official_test(source: Source, root: Path | None) -> bytes:
@@ -84,6 +129,15 @@ def official_test(source: Source, root: Path | None) -> bytes:
         raise ConfigError(message, key="holdout.by")
     rows: OfficialTest = source  # pyright: ignore[reportAssignmentType] - official_test promises the method
     return pack(rows.test_rows(root))
+
+
+def _table(shard: Shard) -> Source:
+    source = open_source(shard)
+    return cast(Keyed, source).of(shard.party) if shard.keyed else source
+
+
+def _root(shard: Shard) -> Path | None:
+    return None if shard.root is None else Path(shard.root)
 
 
 def _check_rows(got: int, shard: Shard) -> None:

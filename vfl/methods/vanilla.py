@@ -72,8 +72,9 @@ class VanillaPublisher:
     def forward(self, step: Step, mail: Mail) -> Outgoing:
         """Send the embedding of the step's rows, `(rows, width)`, and keep its graph for `backward`."""
         batch = self._desk.batch(step)
-        self._embedding = self._bottom(batch)
-        return Outgoing(batch.rows, {self._advertiser: self._embedding})
+        embedding: Tensor = self._bottom(batch)
+        self._embedding = embedding
+        return Outgoing(batch.rows, {self._advertiser: embedding})
 
     def backward(self, step: Step, mail: Mail) -> Outgoing:
         """Update the bottom model with the gradient that came back, `(rows, width)`."""
@@ -126,7 +127,8 @@ class VanillaAdvertiser:
         loss = classification_loss(logits, cast(Tensor, batch.labels))
         loss.backward()
         self._loss = loss.item()
-        return Outgoing(batch.rows, {party: cast(Tensor, leaf.grad) for party, leaf in leaves.items()})
+        gradients = {party: cast(Tensor, leaf.grad) for party, leaf in leaves.items()}
+        return Outgoing(batch.rows, gradients)
 
     def finish(self, step: Step, mail: Mail) -> Outgoing:
         """Carry the gradient through the own bottom model and update, beside the publishers' backward."""

@@ -1,4 +1,4 @@
-"""Networks at either side of the cut: bottoms turn a party's batch into an embedding, tops fuse embeddings into logits."""
+"""Networks at either side of the cut: bottoms turn a batch into an embedding, tops fuse embeddings into logits."""
 
 from __future__ import annotations
 

@@ -1,0 +1,160 @@
+"""Mask identifiers and points with a secret scalar, in a group where that commutes: what private matching rests on.
+
+Points are 32-byte x-coordinates, of which k(jP) = j(kP) holds without knowing either sign. Work is done in chunks, so
+that beside the `(n, 32)` arrays themselves memory does not grow with n, and on several processes where asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache, partial
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from typing import Literal
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDH,
+    SECP256R1,
+    EllipticCurvePublicKey,
+    derive_private_key,
+)
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from vfl.crypto.hash_to_curve import N, hash_to_field, x_candidates
+from vfl.errors import WireError
+
+GroupName = Literal["p256", "x25519"]
+POINT_BYTES = 32
+CHUNK = 1024
+"""Identifiers or points that are worked on at once."""
+
+P256_DST = b"VFL-PSI-V01-with-P256_XMD:SHA-256_SSWU_NU_"
+X25519_DST = b"VFL-PSI-V01-with-X25519_SHA-256_u"
+
+_CURVE = SECP256R1()
+_EXCHANGE = ECDH()
+_EVEN = b"\2"
+_X25519_PRIME = 2**255 - 19
+
+Mask = Callable[[Sequence[bytes]], bytes]
+
+
+def mask_messages(group: GroupName, secret: bytes, messages: Iterable[bytes], workers: int = 1) -> np.ndarray:
+    """Hash each message to the group and multiply it by the secret; returns `(n, 32)` uint8 in the order given."""
+    return _each(partial(_MESSAGES[group], secret), messages, workers)
+
+
+def mask_points(group: GroupName, secret: bytes, points: np.ndarray, workers: int = 1) -> np.ndarray:
+    """Multiply each point, `(n, 32)` uint8, by the secret; returns `(n, 32)` uint8 in the order given.
+
+    Raises `WireError` for bytes that are no point of the group: off the curve, not reduced, or of small order.
+    """
+    data = points.tobytes()
+    each = (data[start : start + POINT_BYTES] for start in range(0, len(data), POINT_BYTES))
+    return _each(partial(_POINTS[group], secret), each, workers)
+
+
+def p256_scalar(secret: bytes) -> int:
+    """Return the scalar, 1 to N - 1, that 64 secret bytes stand for."""
+    return int.from_bytes(secret, "big") % (N - 1) + 1
+
+
+def _each(mask: Mask, items: Iterable[bytes], workers: int) -> np.ndarray:
+    chunks = _chunks(items)
+    if workers == 1:
+        done: Iterable[bytes] = map(mask, chunks)
+    else:
+        done = _side_by_side(_pool(workers), mask, chunks, ahead=2 * workers)
+    parts = [np.frombuffer(part, dtype=np.uint8) for part in done]
+    return np.concatenate([np.empty(0, np.uint8), *parts]).reshape(-1, POINT_BYTES)
+
+
+def _chunks(items: Iterable[bytes]) -> Iterator[list[bytes]]:
+    stream = iter(items)
+    while chunk := list(islice(stream, CHUNK)):
+        yield chunk
+
+
+def _side_by_side(pool: ProcessPoolExecutor, mask: Mask, chunks: Iterator[list[bytes]], ahead: int) -> Iterator[bytes]:
+    """Yield what `map` would, keeping no more than `ahead` chunks in the air."""
+    pending = [pool.submit(mask, chunk) for chunk in islice(chunks, ahead)]
+    while pending:
+        yield pending.pop(0).result()
+        pending += [pool.submit(mask, chunk) for chunk in islice(chunks, 1)]
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """Return the worker processes; they stay for the life of this process, as their start takes longer than a chunk."""
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Have this worker end when its parent is gone: the pool tells its workers of an orderly end only."""
+    Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
+
+
+def _p256_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
+    multiply = _p256_multiply(secret)
+    candidates = x_candidates([hash_to_field(message, P256_DST) for message in messages])
+    return b"".join([multiply(_p256_lift(*pair)) for pair in candidates])
+
+
+def _p256_points(secret: bytes, points: Sequence[bytes]) -> bytes:
+    multiply, load = _p256_multiply(secret), EllipticCurvePublicKey.from_encoded_point
+    try:
+        return b"".join([multiply(load(_CURVE, _EVEN + point)) for point in points])
+    except ValueError:
+        raise WireError(
+            "got a point that is not on P-256, allowed x-coordinates of its points; refuse this peer"
+        ) from None
+
+
+def _p256_multiply(secret: bytes) -> Callable[[EllipticCurvePublicKey], bytes]:
+    return partial(derive_private_key(p256_scalar(secret), _CURVE).exchange, _EXCHANGE)
+
+
+def _p256_lift(first: int, second: int) -> EllipticCurvePublicKey:
+    """Return the point with the first of two x-coordinates that has one; OpenSSL looks for the root."""
+    load = EllipticCurvePublicKey.from_encoded_point
+    try:
+        return load(_CURVE, _EVEN + first.to_bytes(POINT_BYTES, "big"))
+    except ValueError:
+        return load(_CURVE, _EVEN + second.to_bytes(POINT_BYTES, "big"))
+
+
+def _x25519_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
+    return _x25519_multiply(secret, [hashlib.sha256(X25519_DST + message).digest() for message in messages])
+
+
+def _x25519_points(secret: bytes, points: Sequence[bytes]) -> bytes:
+    if any(int.from_bytes(point, "little") >= _X25519_PRIME for point in points):
+        raise WireError("got a u-coordinate that is not reduced, allowed those below 2**255 - 19; refuse this peer")
+    return _x25519_multiply(secret, points)
+
+
+def _x25519_multiply(secret: bytes, points: Sequence[bytes]) -> bytes:
+    exchange, load = X25519PrivateKey.from_private_bytes(secret[:32]).exchange, X25519PublicKey.from_public_bytes
+    try:
+        return b"".join([exchange(load(point)) for point in points])
+    except ValueError:
+        raise WireError("got a point of small order, allowed points of large order; refuse this peer") from None
+
+
+_MESSAGES: dict[GroupName, Callable[[bytes, Sequence[bytes]], bytes]] = {
+    "p256": _p256_messages,
+    "x25519": _x25519_messages,
+}
+_POINTS: dict[GroupName, Callable[[bytes, Sequence[bytes]], bytes]] = {"p256": _p256_points, "x25519": _x25519_points}

@@ -1,0 +1,256 @@
+"""Read tables from files: CSV, TSV (also gzipped), parquet and Arrow, a few columns at a time, faults by file and row.
+
+Rows are counted from 1, the header not counted.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+from pyarrow import feather
+from pyarrow import parquet as arrow_parquet
+
+from vfl.data.checks import check_columns
+from vfl.errors import DataError
+
+MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+"""Texts that stand for a missing value in a text file."""
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data")
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+"""An archive stands for the first text file in it."""
+
+PARQUET_SUFFIXES = (".parquet", ".pq")
+ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
+SEPARATORS = ",\t;|"
+FOREIGN_MARKS = (b"\xff\xfe", b"\xfe\xff")
+NUMERIC_SHARE = 0.9
+"""A text column is numeric where at least this share of its values are numbers; the others are then refused."""
+
+
+def header(path: Path) -> tuple[str, ...]:
+    """Return a file's column names; raises `DataError` for an empty file, a nameless or a repeated column."""
+    kind = _kind(path)
+    names = _text_header(path) if kind == "text" else tuple(_schema(path, kind).names)
+    nameless = [place for place, name in enumerate(names, start=1) if not name.strip()]
+    if nameless:
+        message = "got no name, allowed a name for each column; name it, or write the file without its index"
+        raise DataError(message, key=f"column {nameless[0]}", where=str(path))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError("got this column twice, allowed once; rename one", key=twice[0], where=str(path))
+    return names
+
+
+def load(path: Path, columns: Sequence[str], names: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return these columns in the order asked for: text as it stands, NaN where missing; typed files keep their types.
+
+    `names` are the column names of a text file that has no header line. Raises `DataError` naming file, column and row.
+    """
+    kind = _kind(path)
+    check_columns(columns, names or header(path), where=str(path))
+    if not columns:
+        return pd.DataFrame(index=range(rows(path, names)))
+    try:
+        table = _load_text(path, columns, names) if kind == "text" else _load_typed(path, columns, kind)
+    except pa.ArrowInvalid as error:
+        raise _fault(path, error) from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"cannot be read ({_line(error)}); write the file again", where=str(path)) from None
+    return table.to_pandas()[list(columns)]
+
+
+def rows(path: Path, names: Sequence[str] | None = None) -> int:
+    """Return how many rows a file has."""
+    kind = _kind(path)
+    if kind == "parquet":
+        return arrow_parquet.read_metadata(path).num_rows
+    return len(load(path, [(names or header(path))[0]], names))
+
+
+def column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """Return one column of a table."""
+    return cast(pd.Series, frame[name])
+
+
+def parsed(values: pd.Series) -> pd.Series:
+    """Return a column's numbers, NaN where a value is none."""
+    return cast(pd.Series, pd.to_numeric(values, errors="coerce"))
+
+
+def is_numeric(values: pd.Series) -> bool:
+    """Whether a column holds numbers: by its type, or nearly all its texts are numbers without leading zeros."""
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return False
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return True
+    there = values.dropna().astype(str).str.strip()
+    if there.empty:
+        return True
+    numbers = parsed(there).notna()
+    codes = there.str.match(r"[-+]?0\d").any()
+    return bool(numbers.mean() >= NUMERIC_SHARE) and not bool(codes)
+
+
+def as_numbers(values: pd.Series, name: str, where: str) -> pd.Series:
+    """Return a column as float64; raises `DataError` naming the first row whose value is no number."""
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return values.astype(np.float64)
+    numbers = parsed(values)
+    broken = np.flatnonzero((numbers.isna() & values.notna()).to_numpy())
+    if broken.size:
+        got = f"got {values.iloc[broken[0]]!r} in row {broken[0] + 1}, allowed numbers or nothing"
+        advice = f"mend {broken.size} such rows, or set data.types={{{name}: categorical}}"
+        raise DataError(f"{got}; {advice}", key=name, where=where)
+    return numbers.astype(np.float64)
+
+
+def as_texts(values: pd.Series) -> pd.Series:
+    """Return a column as text, NaN where missing; whole numbers are written without a fraction."""
+    if pd.api.types.is_float_dtype(values.dtype):
+        numbers = values.to_numpy(np.float64)
+        there = numbers[np.isfinite(numbers)]
+        if there.size == values.notna().sum() and (there == np.floor(there)).all() and (abs(there) < 2**53).all():
+            values = values.astype("Int64")
+    texts = values.astype("str") if not pd.api.types.is_string_dtype(values.dtype) else values
+    return texts.where(values.notna(), np.nan).astype("str")
+
+
+def _kind(path: Path) -> str:
+    if not path.is_file():
+        raise DataError("no such file; check the path", where=str(path))
+    suffix = ".csv" if path.name.endswith(ARCHIVE_SUFFIXES) else Path(path.name.removesuffix(".gz")).suffix.lower()
+    kinds = (("text", TEXT_SUFFIXES), ("parquet", PARQUET_SUFFIXES), ("arrow", ARROW_SUFFIXES))
+    found = [kind for kind, suffixes in kinds if suffix in suffixes]
+    if not found:
+        allowed = ", ".join((*TEXT_SUFFIXES, *PARQUET_SUFFIXES, *ARROW_SUFFIXES))
+        raise DataError(f"got the suffix {suffix!r}, allowed {allowed}; rename or convert it", where=str(path))
+    if path.stat().st_size == 0:
+        raise DataError("got an empty file, allowed a header and rows; check how it was written", where=str(path))
+    return found[0]
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path.name.endswith(ARCHIVE_SUFFIXES):
+        return _first_member(path)
+    return cast(IO[bytes], gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")
+
+
+def _first_member(path: Path) -> IO[bytes]:
+    try:
+        archive = tarfile.open(path)  # noqa: SIM115 - the member that is returned reads from it
+        member = next((each for each in archive if each.isfile() and each.name.endswith(TEXT_SUFFIXES)), None)
+    except tarfile.TarError as error:
+        raise DataError(f"cannot be read ({_line(error)}); fetch the archive again", where=str(path)) from None
+    if member is None:
+        raise DataError("got an archive without a text file, allowed one with a .csv; check it", where=str(path))
+    return cast(IO[bytes], archive.extractfile(member))
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with _open(path) as stream:
+            line = stream.readline()
+    except (OSError, EOFError) as error:
+        raise DataError(f"cannot be read ({_line(error)}); write the file again", where=str(path)) from None
+    if line.startswith(FOREIGN_MARKS):
+        raise DataError("got UTF-16 text, allowed UTF-8; save it as UTF-8", where=str(path))
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError("got a header that is not UTF-8, allowed UTF-8; save it as UTF-8", where=str(path)) from None
+
+
+def separator(path: Path) -> str:
+    """Return what separates the columns of a text file: a tab in .tsv, else what its first line holds most of.
+
+    A space does where there is neither comma, tab, semicolon nor bar.
+    """
+    if path.name.removesuffix(".gz").endswith(".tsv"):
+        return "\t"
+    line = _first_line(path)
+    best = max(SEPARATORS, key=line.count)
+    return best if best in line or " " not in line.strip() else " "
+
+
+def _text_header(path: Path) -> tuple[str, ...]:
+    line = _first_line(path)
+    if not line.strip():
+        raise DataError("got an empty first line, allowed a header; check how it was written", where=str(path))
+    return tuple(next(csv.reader(io.StringIO(line), delimiter=separator(path))))
+
+
+def _load_text(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> Any:  # noqa: ANN401 - an arrow table, which has no types
+    with _open(path) as stream:
+        return arrow_csv.read_csv(
+            stream,
+            read_options=arrow_csv.ReadOptions(use_threads=False, column_names=list(names) if names else None),
+            parse_options=arrow_csv.ParseOptions(delimiter=separator(path), newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                include_columns=list(columns),
+                column_types={column: pa.string() for column in columns},
+                null_values=list(MISSING_WORDS),
+                strings_can_be_null=True,
+            ),
+        )
+
+
+def _load_typed(path: Path, columns: Sequence[str], kind: str) -> Any:  # noqa: ANN401 - as above
+    if kind == "parquet":
+        return arrow_parquet.read_table(path, columns=list(columns))
+    return feather.read_table(path, columns=list(columns), memory_map=True)
+
+
+def _schema(path: Path, kind: str) -> Any:  # noqa: ANN401 - as above
+    try:
+        if kind == "parquet":
+            return arrow_parquet.read_schema(path)
+        with pa.memory_map(str(path)) as source:
+            return pa.ipc.open_file(source).schema
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _fault(path, error) from None
+
+
+def _fault(path: Path, error: Exception) -> DataError:
+    text = str(error)
+    if "UTF8" in text or "UTF-8" in text:
+        return DataError(f"got {_undecodable(path)}, allowed UTF-8; save it as UTF-8", where=str(path))
+    ragged = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)", text)
+    if ragged:
+        row, expected, got = (int(number) for number in ragged.groups())
+        message = (
+            f"got {got} values in row {row - 1}, allowed {expected} as in the header; mend the row or quote its text"
+        )
+        return DataError(message, where=str(path))
+    if "Empty CSV" in text:
+        return DataError("got an empty file, allowed a header and rows; check how it was written", where=str(path))
+    return DataError(f"cannot be read ({_line(error)}); write the file again", where=str(path))
+
+
+def _undecodable(path: Path) -> str:
+    names = header(path)
+    with _open(path) as stream:
+        for number, line in enumerate(stream):
+            try:
+                line.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                before = line[: error.start].decode("utf-8-sig", "replace")
+                place = min(before.count(separator(path)), len(names) - 1)
+                return f"text in row {number}, column {names[place]!r} that is not UTF-8"
+    return "text that is not UTF-8"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
