@@ -106,7 +106,7 @@ def coordinator_plan(config: Config) -> Plan:
     aligner: Aligner = build("align", config.aligner)
     method: Method = build("method", config.method.member)
     phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
-    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every)
+    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every, config.train.select)
 
 
 def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:
@@ -153,7 +153,7 @@ def _cut(
         seed=Seeds(config.seed).at("split"),
         test=config.holdout.test,
         valid=config.holdout.valid,
-        overlap=config.align.overlap,
+        overlap=1.0 if getattr(find("method", config.method.name), "all_aligned", False) else config.align.overlap,
         leftover=config.align.leftover,
         publishers=publishers,
         test_rows=test_rows,
@@ -259,7 +259,8 @@ def _check_classes(config: Config, described: Described) -> None:
         if find("defense", spec.name).binary_only:
             message = f"{got}, allowed 2 with defense {spec.name!r}; choose another defense"
             raise ConfigError(message, key=f"defense.{place}.name")
-    for place, spec in enumerate(config.attack):
+    asked = config.attack if "attack" in config.model_fields_set else ()  # the default ones are left out instead
+    for place, spec in enumerate(asked):
         if build("attack", spec.member).needs.binary_only:
             message = f"{got}, allowed 2 with attack {spec.name!r}; set attack=[] or choose another"
             raise ConfigError(message, key=f"attack.{place}.name")

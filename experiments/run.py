@@ -253,7 +253,7 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         },
         "utility": figures["utility"],
         "gain": figures["gain"],
-        "method": {"name": facts.config.method.name},
+        "method": {"name": facts.config.method.name, **figures["method"]},
         "leakage": dict(leakage),
         "privacy": {"ledger": []},
         "cost": _cost(facts, fit),

@@ -53,7 +53,7 @@ def write_steps(out: Path, fitted: Fitted) -> None:
     """Write one row a training step: its loss, and the validation loss where an epoch ended."""
     steps = range(1, len(fitted.losses) + 1)
     valid = pd.Series([fitted.valid.get(step) for step in steps], dtype="float64")
-    frame = pd.DataFrame({"step": steps, "loss": fitted.losses, "valid_loss": valid})
+    frame = pd.DataFrame({"step": steps, "loss": pd.Series(fitted.losses, dtype="float64"), "valid_loss": valid})
     frame.to_parquet(out / "steps.parquet", index=False)
 
 

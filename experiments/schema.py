@@ -179,12 +179,16 @@ class ModelSection(Section):
 
 
 class Train(Section):
-    """How long and how the networks are fitted; `checkpoint_every` counts steps, and 0 writes no checkpoint."""
+    """How long and how the networks are fitted; `checkpoint_every` counts steps, and 0 writes no checkpoint.
+
+    `select` says which weights are tested: the last, or those of the epoch with the least loss on validation rows.
+    """
 
     epochs: int = Field(5, ge=1)
     batch_size: int = Field(256, ge=1)
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
+    select: Literal["last", "best_valid"] = "last"
     stale: Literal[0] = 0
     threads_per_party: int = Field(1, ge=1)
     epoch_guard: Literal["off", "warn"] = "warn"

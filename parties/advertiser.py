@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from parties.feature_party import FeatureParty
 from parties.party import Party, join
 from parties.spec import PartySpec
-from vfl.align import Aligner, AlignSide
+from vfl.align import Aligner, AlignSide, Ids
 from vfl.data.shard import load_pools
 from vfl.methods import Method
 from vfl.registry import build
@@ -29,7 +28,7 @@ def advertiser(spec: PartySpec) -> Party:
     return join(spec, player, labels=player.labels)
 
 
-def _align(aligner: Aligner, spec: PartySpec, ids: Tensor, seeds: Seeds) -> AlignSide:
+def _align(aligner: Aligner, spec: PartySpec, ids: Ids, seeds: Seeds) -> AlignSide:
     if spec.shard is None:
         raise ValueError("the advertiser has no shard")
     pools = torch.from_numpy(load_pools(spec.shard)).to(torch.int64)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from parties.rows import Rows
+from parties.rows import Rows, leftover_base, leftover_order
 from parties.settle import settle
 from parties.spec import PartySpec
-from vfl.align import Alignment, AlignSide
+from vfl.align import Alignment, AlignSide, Ids
 from vfl.data.cut import Shard
 from vfl.data.encode import EncodeOptions, fit
-from vfl.data.shard import LocalFrame, load_features, load_ids
+from vfl.data.shard import LocalFrame, load_features, load_ids, load_keys
 from vfl.exchange import Mail, Outgoing
 from vfl.holding import TABLE_FILE, save_table
-from vfl.methods import Desk, Parts, Side
+from vfl.methods import Desk, Parts, Remembers, Side
+from vfl.registry import build
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.store import write_whole
@@ -28,12 +30,14 @@ class FeatureParty:
     """The player of a publisher or the advertiser. Labels are loaded only where the shard says it owns them."""
 
     def __init__(
-        self, spec: PartySpec, make_align: Callable[[Tensor, Seeds], AlignSide], make_side: Callable[[Desk], Side]
+        self, spec: PartySpec, make_align: Callable[[Ids, Seeds], AlignSide], make_side: Callable[[Desk], Side]
     ) -> None:
         self._spec, self._shard = spec, cast(Shard, spec.shard)
-        self._align = make_align(torch.from_numpy(load_ids(self._shard)), spec.seeds.scope("align"))
+        keys: Ids = load_keys(self._shard) if self._shard.keyed else torch.from_numpy(load_ids(self._shard))
+        self._align = make_align(keys, spec.seeds.scope("align"))
         self._make_side = make_side
         self._resumed: Alignment | None = None
+        self._remembered: dict[str, Tensor] = {}
         self._rows: Rows | None = None
         self._side: Side | None = None
         self._schema = TableSchema()
@@ -53,7 +57,9 @@ class FeatureParty:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "encoder.json", encoder.to_json().encode())
         numeric, categorical = encoder.transform(local.frame)
-        self._rows = Rows(numeric, categorical, alignment, _training_labels(local, alignment), spec.shared)
+        place, leftover = spec.roster.ids().index(spec.party), leftover_order(len(alignment.only), spec.seeds)
+        features, labels = (numeric, categorical), _training_labels(local, alignment)
+        self._rows = Rows(features, alignment, labels, spec.shared, leftover_base(place), leftover)
         schema = self._schema = encoder.schema
         self._side = self._make_side(
             Desk(
@@ -65,11 +71,13 @@ class FeatureParty:
                 widths=spec.model.widths,
                 train=spec.train.options(),
                 seeds=spec.seeds.scope("method"),
-                batch=self._rows.batch,
+                rows=self._rows,
+                imputer=partial(build, "impute"),
                 bottom=lambda: spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds),
                 top=lambda width: spec.model.build_top(width, spec.classes, spec.seeds),
             )
         )
+        self._restore_side()
         counts = {"train": alignment.train, "valid": alignment.valid, "test": alignment.test}
         held = {f"held/{who}": float(count) for who, count in alignment.held.items()}
         report = {**{key: float(value) for key, value in counts.items()}, "only": float(len(alignment.only)), **held}
@@ -102,13 +110,20 @@ class FeatureParty:
         alignment = self.alignment()
         counts = torch.tensor([alignment.train, alignment.valid, alignment.test])
         held = {f"held.{who}": torch.tensor(count) for who, count in alignment.held.items()}
-        return {"order": alignment.order.clone(), "only": alignment.only.clone(), "counts": counts, **held}
+        own = self._side.loose() if isinstance(self._side, Remembers) else {}
+        side = {f"side.{key}": value.detach().clone().contiguous() for key, value in own.items()}
+        return {"order": alignment.order.clone(), "only": alignment.only.clone(), "counts": counts, **held, **side}
 
     def resume(self, loose: Mapping[str, Tensor]) -> None:
         """Take the alignment back instead of aligning again."""
         train, valid, test = (int(count) for count in loose["counts"])
         held = {key.removeprefix("held."): int(value) for key, value in loose.items() if key.startswith("held.")}
         self._resumed = Alignment(loose["order"], train, valid, test, loose["only"], held)
+        self._remembered = {key[len("side.") :]: value for key, value in loose.items() if key.startswith("side.")}
+
+    def _restore_side(self) -> None:
+        if self._remembered and isinstance(self._side, Remembers):
+            self._side.resume(self._remembered)
 
     def close(self) -> None:
         """Leave this party's encoded rows by handle beside its transcript: what it may look up itself, no label."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from parties.inference import GRANT_FILE, read_guess, read_hints
+from parties.leftovers import pseudo_labels, read_leftover, write_leftover
 from parties.referee import ORDER_FILE, SCORES_FILE
 from parties.references import alone, central
 from parties.settle import Settled, leftover, settled
@@ -39,7 +40,7 @@ def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Settled]
     tensors, _ = checkpoint.load(Path(folder) / ORDER_FILE)
     found = settled(tensors["order"], shard)
     labels = torch.from_numpy(labels_of(shard, found.ids.numpy()))
-    return Truth(Sealed(labels), found.sizes[0], classes), found
+    return Truth(Sealed(labels), found.sizes[0], classes, read_leftover(folder)), found
 
 
 def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], seeds: Seeds) -> Figures:
@@ -49,7 +50,9 @@ def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], se
     """
     advertiser = next(spec for spec in specs if spec.role == Role.ADVERTISER)
     torch.set_num_threads(advertiser.train.threads)
-    truth, found = open_truth(_shard(advertiser), folder, advertiser.classes)
+    _, found = open_truth(_shard(advertiser), folder, advertiser.classes)
+    write_leftover(specs, folder, found)
+    truth, _ = open_truth(_shard(advertiser), folder, advertiser.classes)
     sizes = found.sizes
     tensors, _ = checkpoint.load(Path(folder) / SCORES_FILE)
     joint = torch.empty_like(tensors["scores"])
@@ -58,6 +61,7 @@ def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], se
     scores = {"test": joint, **_references(specs, references, truth, found)}
     utility = {name: Utility().result(score, test, seeds.numpy("utility", name)) for name, score in scores.items()}
     figures: Figures = {"utility": utility, "gain": {}, "positives": _positives(truth), "base_rate": _base_rate(truth)}
+    figures["method"] = pseudo_labels(truth, folder)
     if "advertiser_alone" in scores:
         figures["gain"] = gain(joint, scores["advertiser_alone"], test, seeds.numpy("gain"))
         figures["gain"]["per_publisher"] = _per_publisher(specs, truth, found, scores, utility)

@@ -15,7 +15,7 @@ from typing import Protocol, cast
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, MetricRecordValues, RecordDict
 from flwr.clientapp import ClientApp
-from torch import Tensor
+from torch import Tensor, nn
 
 from parties.outbox import Inbox, Mounted, Outbox, Sender
 from parties.spec import PartySpec
@@ -31,7 +31,7 @@ from vfl.store import TranscriptWriter
 from vfl.types import Envelope, Hop, Kind, Step
 from vfl.wire import CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "finish_run")
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
 _EMPTY = torch.empty(0, dtype=torch.int64)
 
 
@@ -74,6 +74,7 @@ class Party:
     channel: Channel | None
     hops: Mapping[str, Hop]
     app: ClientApp = field(default_factory=ClientApp)
+    kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def handle(self, message: Message, context: Context) -> Message:
         """Run the hops that a message names, in order, on its envelopes and return the reply with what they send."""
@@ -115,9 +116,10 @@ class Party:
     def _send(self, hop: Hop, step: Step, outgoing: Outgoing) -> list[tuple[str, ArrayRecord]]:
         if outgoing.bodies and hop.gives is None:
             raise WireError(f"handler {hop.handler!r} sends bodies, but its hop {hop.name!r} gives nothing")
-        rows = _EMPTY if outgoing.rows is None else outgoing.rows
+        about = _EMPTY if outgoing.rows is None else outgoing.rows
+        rows = about if isinstance(about, Mapping) else dict.fromkeys(outgoing.bodies, about)
         return [
-            self.outbox.send(Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows, body))
+            self.outbox.send(Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], body))
             for party, body in outgoing.bodies.items()
         ]
 
@@ -145,6 +147,7 @@ class Party:
         self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
         report = self.player.prepare()
         checkpoint.restore(self.player.parts(), tensors)
+        self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
         self.outbox.chains.resume({party: bytes.fromhex(link) for party, link in facts["chains"].items()})
         self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
         for key, value in tensors.items():
@@ -154,6 +157,18 @@ class Party:
         if self.outbox.recorder:
             self.outbox.recorder.cut_back(step)
         return report
+
+    def _keep(self, given: ConfigRecord) -> dict[str, float]:
+        self.kept = checkpoint.flatten(self._modules())
+        return {}
+
+    def _recall(self, given: ConfigRecord) -> dict[str, float]:
+        if self.kept:
+            checkpoint.restore(self._modules(), self.kept)
+        return {}
+
+    def _modules(self) -> Parts:
+        return {name: part for name, part in self.player.parts().items() if isinstance(part, nn.Module)}
 
     def _finish_run(self, given: ConfigRecord) -> ConfigRecord:
         if self.outbox.recorder:
@@ -173,6 +188,7 @@ class Party:
             self.outbox.recorder.flush()
         tensors = checkpoint.flatten(self.player.parts())
         tensors.update({f"loose.{key}": value for key, value in self.player.loose().items()})
+        tensors.update({f"kept.{key}": value for key, value in self.kept.items()})
         for place, mounted in enumerate(self.outbox.mounted):
             for party, state in mounted.states.items():
                 tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
@@ -205,7 +221,10 @@ def run_hops(spec: PartySpec) -> list[Hop]:
     aligner: Aligner = build("align", spec.align)
     method: Method = build("method", spec.method)
     training = [hop for phase in method.phases(spec.train.options()) for hop in phase.hops]
-    return [*aligner.hops, *training, *method.evaluate]
+    found = dict.fromkeys([*aligner.hops, *training, *method.evaluate])
+    if len({hop.name for hop in found}) < len(found):
+        raise ValueError(f"got two different hops of one name among {[hop.name for hop in found]}; rename one")
+    return list(found)
 
 
 def _register(party: Party) -> None:

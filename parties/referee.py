@@ -19,6 +19,7 @@ from vfl.types import Pool, Step
 
 ORDER_FILE = "order.safetensors"
 SCORES_FILE = "scores.safetensors"
+NOTES_FILE = "notes.safetensors"
 
 
 class Recorder:
@@ -28,10 +29,11 @@ class Recorder:
         self._spec = spec
         self._order: Tensor | None = None
         self._scores: list[tuple[Tensor, Tensor]] = []
+        self._notes: list[Tensor] = []
 
     def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
-        """Return `admit` or `collect`."""
-        return {"admit": self.admit, "collect": self.collect}[name]
+        """Return `admit`, `collect` or `note`."""
+        return {"admit": self.admit, "collect": self.collect, "note": self.note}[name]
 
     def admit(self, step: Step, mail: Mail) -> Outgoing:
         """Note the shared rows of the advertiser's table and their pools by handle, `(shared, 2)`, and write them."""
@@ -48,6 +50,14 @@ class Recorder:
             self._scores.append((envelope.rows, envelope.body))
         return NOTHING
 
+    def note(self, step: Step, mail: Mail) -> Outgoing:
+        """Note pseudo-labels of leftover rows, `(rows, 2)`: a class, and 1 where trained on; the last round stays."""
+        envelope = mail["advertiser"]
+        if step.start == 0:
+            self._notes = []
+        self._notes.append(torch.cat([envelope.rows[:, None], envelope.body.to(torch.int64)], dim=1))
+        return NOTHING
+
     def prepare(self) -> dict[str, float]:
         """Report nothing: the referee trains nothing here."""
         return {}
@@ -57,14 +67,20 @@ class Recorder:
         return {}
 
     def loose(self) -> dict[str, Tensor]:
-        """Return no tensors: the order is on disk and scores come only at the end."""
-        return {}
+        """Return the notes: the order is on disk and scores come only at the end."""
+        return {"notes": torch.cat(self._notes)} if self._notes else {}
 
     def resume(self, loose: Mapping[str, Tensor]) -> None:
-        """Need nothing back."""
+        """Take the notes back."""
+        self._notes = [loose["notes"]] if "notes" in loose else []
 
     def close(self) -> None:
-        """Write the test scores by handle."""
+        """Write the test scores and the last pseudo-labels, by handle."""
+        noted = self._spec.path(NOTES_FILE)
+        if noted is not None and self._notes:
+            rows, classes, selected = torch.cat(self._notes).unbind(dim=1)
+            tensors = {"rows": rows, "classes": classes, "selected": selected}
+            checkpoint.save(noted, {name: value.contiguous() for name, value in tensors.items()}, {})
         path = self._spec.path(SCORES_FILE)
         if path is None or not self._scores:
             return

@@ -100,7 +100,7 @@ def _member(spec: PartySpec, found: Settled, labels: Tensor | None) -> Member:
     numeric, categorical = encoder.transform(local.frame)
     alignment = Alignment(order, *found.sizes, only=only)
     sealed = None if labels is None else Sealed(_by_local_row(labels, order, len(local.ids)))
-    rows = Rows(numeric, categorical, alignment, sealed, spec.shared)
+    rows = Rows((numeric, categorical), alignment, sealed, spec.shared)
     bottom = spec.model.build_bottom(encoder.schema, spec.role, spec.party, spec.seeds)
     return Member(rows, bottom, 0 if bottom is None else spec.model.widths[spec.party])
 

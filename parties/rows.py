@@ -1,6 +1,8 @@
-"""A party's rows in handle order, and the batches that step headers ask for."""
+"""A party's rows by handle, and the batches that step headers ask for."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,67 +12,122 @@ from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.types import Batch, Pool, Step
 
+LEFTOVER_STRIDE = 1 << 24
+"""Handles of the first party's leftovers start here, the next party's a stride later: no two rows share a handle."""
+
+
+def leftover_base(place: int) -> int:
+    """Return the first leftover handle of the party at this place of the roster, counted from 0."""
+    return (place + 1) * LEFTOVER_STRIDE
+
+
+def leftover_order(count: int, seeds: Seeds) -> Tensor:
+    """Return `(count,)`: which of a party's leftover rows, in table order, has each leftover handle.
+
+    `seeds` is the party's own scope, so that its handles tell nobody else where a row stands in its table.
+    """
+    return torch.randperm(count, generator=seeds.torch("leftover"))
+
 
 class Rows:
-    """Encoded features, and labels where the party owns them, of every aligned row, laid out by handle.
+    """Encoded features, and labels where the party owns them, of every row, laid out by handle: aligned, then its own.
 
-    An epoch's rows are gathered once in the order all parties share, so that a batch is a slice.
+    An epoch's rows are gathered once in the order all parties share, so that a batch is a slice. `base` is the first
+    handle of the party's own leftover rows and `leftover` the order they stand in, `(n,)` positions in `only`.
     """
 
     def __init__(
-        self, numeric: Tensor, categorical: Tensor, alignment: Alignment, labels: Sealed[Tensor] | None, shared: Seeds
+        self,
+        features: tuple[Tensor, Tensor],
+        alignment: Alignment,
+        labels: Sealed[Tensor] | None,
+        shared: Seeds,
+        base: int = LEFTOVER_STRIDE,
+        leftover: Tensor | None = None,
     ) -> None:
-        order = alignment.order
-        self._numeric, self._categorical = numeric[order], categorical[order]
+        own = alignment.only if leftover is None else alignment.only[leftover]
+        order = torch.cat([alignment.order, own])
+        self._numeric, self._categorical = features[0][order], features[1][order]
         self._labels = None if labels is None else Sealed(labels.open()[order])
-        self._shared = shared
-        edges = [0, alignment.train, alignment.train + alignment.valid, len(order)]
-        pools = (Pool.TRAIN, Pool.VALID, Pool.TEST)
+        self._believed = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+        self._shared, self._base, self._aligned = shared, base, len(alignment.order)
+        edges = [0, alignment.train, alignment.train + alignment.valid, self._aligned, len(order)]
+        pools = (Pool.TRAIN, Pool.VALID, Pool.TEST, Pool.LEFTOVER)
         self._spans = {pool: (edges[place], edges[place + 1]) for place, pool in enumerate(pools)}
-        self._epoch: tuple[Step, Batch] | None = None
-        self._batch: tuple[Step, Batch] | None = None
+        self._epochs: dict[Pool, tuple[Step, Batch]] = {}
+        self._batches: dict[Pool, tuple[Step, Batch]] = {}
 
     @property
     def labelled(self) -> bool:
         """Whether this party owns labels."""
         return self._labels is not None
 
+    @property
+    def counts(self) -> dict[Pool, int]:
+        """How many rows of each pool this party holds."""
+        return {pool: stop - start for pool, (start, stop) in self._spans.items()}
+
     def labels(self, rows: Tensor) -> Tensor:
-        """Return the `(rows,)` labels of some handles; only a party that owns labels asks."""
+        """Return the `(rows,)` labels of some handles; only a party that owns labels asks.
+
+        For leftover rows of another party it returns what `believe` was told last, and -1 where it was told nothing.
+        """
         if self._labels is None:
             raise PermissionError("this party holds no labels")
-        return self._labels.open()[rows]
+        own = (rows < self._aligned) | ((rows >= self._base) & (rows < self._base + self.counts[Pool.LEFTOVER]))
+        found = torch.full_like(rows, -1)
+        found[own] = self._labels.open()[self._places(rows[own])]
+        known, believed = self._believed
+        if len(known):
+            place = torch.searchsorted(known, rows).clamp_max(len(known) - 1)
+            guessed = ~own & (known[place] == rows)
+            found[guessed] = believed[place[guessed]]
+        return found
+
+    def believe(self, rows: Tensor, labels: Tensor) -> None:
+        """Take these classes for the labels of another party's rows, until told others: for this party's defenses."""
+        order = torch.argsort(rows)
+        self._believed = (rows[order], labels[order])
 
     def features(self) -> Batch:
         """Return the features of every aligned row in handle order, without labels."""
         return Batch(torch.arange(len(self._numeric)), self._numeric, self._categorical)
 
     def batch(self, step: Step) -> Batch:
-        """Return the rows a step header names; the same object for every hop of a step."""
-        if self._batch is None or self._batch[0] != step:
-            whole, span = self._whole(step), slice(step.start, step.start + step.size)
-            self._batch = (step, _take(whole, span))
-        return self._batch[1]
+        """Return this party's rows of a step; the same object for every hop of a step."""
+        step = replace(step, pool=Pool.TRAIN) if step.pool in (Pool.LABELLED, Pool.UNION) else step
+        cached = self._batches.get(step.pool)
+        if cached is None or cached[0] != step:
+            start, stop = self._spans[step.pool]
+            self._batches[step.pool] = cached = (step, _take(self._whole(step), step.span(stop - start)))
+        return cached[1]
+
+    def take(self, rows: Tensor) -> Batch:
+        """Return the rows of these handles, which must be this party's: aligned, or leftovers of its own."""
+        places = self._places(rows)
+        labels = None if self._labels is None else self._labels.open()[places]
+        return Batch(rows, self._numeric[places], self._categorical[places], labels)
+
+    def handles(self, pool: Pool) -> Tensor:
+        """Return the `(n,)` handles of a pool in handle order."""
+        start, stop = self._spans[pool]
+        return torch.arange(start, stop) + (self._base - self._aligned if pool == Pool.LEFTOVER else 0)
+
+    def _places(self, rows: Tensor) -> Tensor:
+        return torch.where(rows < self._aligned, rows, rows - self._base + self._aligned)
 
     def _whole(self, step: Step) -> Batch:
         key = Step(index=0, phase=step.phase, pool=step.pool, epoch=step.epoch, shuffle=step.shuffle)
-        if self._epoch is None or self._epoch[0] != key:
-            start, stop = self._spans[step.pool]
-            rows = torch.arange(start, stop)
+        cached = self._epochs.get(step.pool)
+        if cached is None or cached[0] != key:
+            rows = self.handles(step.pool)
             if step.shuffle:
                 generator = self._shared.torch("batches", step.phase, step.pool.value, step.epoch)
                 rows = rows[torch.randperm(len(rows), generator=generator)]
-            labels = None if self._labels is None else self._labels.open()
-            whole = Batch(rows, self._numeric, self._categorical, labels)
-            self._epoch = (key, _gather(whole, rows))
-        return self._epoch[1]
+            self._epochs[step.pool] = cached = (key, self.take(rows))
+        return cached[1]
 
 
 def _take(whole: Batch, span: slice) -> Batch:
     labels = None if whole.labels is None else whole.labels[span]
     return Batch(whole.rows[span], whole.numeric[span], whole.categorical[span], labels)
-
-
-def _gather(whole: Batch, rows: Tensor) -> Batch:
-    labels = None if whole.labels is None else whole.labels[rows]
-    return Batch(rows, whole.numeric[rows], whole.categorical[rows], labels)

@@ -59,7 +59,7 @@ def settle(alignment: Alignment, shard: Shard) -> Alignment:
 
 
 def settled(order: Tensor, shard: Shard) -> Settled:
-    """Return what the order by handle, `(shared, 2)` rows of the advertiser and pools, becomes after the cut."""
+    """Return what becomes of the referee's copy of the order, `(shared, 2)`: the advertiser's row and pool."""
     ids, pools = torch.from_numpy(load_ids(shard))[order[:, 0]], order[:, 1]
     train, valid, test = (int((pools == code).sum()) for code in range(3))
     if not shard.keyed:

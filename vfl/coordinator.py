@@ -5,10 +5,11 @@ It holds no tensor. What it learns: row counts, the training loss, bytes and tim
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
@@ -23,21 +24,29 @@ EVALUATION_BATCH = 4096
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never)."""
+    """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never).
+
+    `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
+    Choosing tells every party which epoch that was, and nothing else.
+    """
 
     align: tuple[Hop, ...]
     phases: tuple[Phase, ...]
     evaluate: tuple[Hop, ...]
     checkpoint_every: int = 0
+    select: Literal["last", "best_valid"] = "last"
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run has come; with a checkpoint, all that is needed to go on from it."""
+    """How far a run has come; with a checkpoint, all that is needed to go on from it.
+
+    `losses` has an entry a round, `None` where the round trains nothing; `valid` the loss after the epochs validated.
+    """
 
     step: int = 0
     done: int = 0
-    losses: list[float] = field(default_factory=list[float])
+    losses: list[float | None] = field(default_factory=list[float | None])
     valid: dict[int, float] = field(default_factory=dict[int, float])
     wall_s: float = 0.0
 
@@ -51,8 +60,16 @@ class Fit:
     closing: dict[PartyId, dict[str, object]] = field(default_factory=dict[PartyId, dict[str, object]])
 
     def rows(self, pool: Pool) -> int:
-        """Return the number of aligned rows of a pool."""
-        return int(self.reports["advertiser"][pool.value])
+        """Return the number of rows of a pool: of leftovers the most that a publisher holds, of the last two all."""
+        own = self.reports["advertiser"]
+        theirs = [
+            report["only"] for party, report in self.reports.items() if "only" in report and party != "advertiser"
+        ]
+        if pool == Pool.LEFTOVER:
+            return int(max(theirs, default=0))
+        if pool in (Pool.LABELLED, Pool.UNION):
+            return int(own["train"] + own["only"] + (sum(theirs) if pool == Pool.UNION else 0))
+        return int(own[pool.value])
 
 
 class Watcher(Protocol):
@@ -95,6 +112,8 @@ class Coordinator:
         """Align, train, evaluate, and collect what the parties leave behind."""
         self.begin(resume)
         self._train()
+        if self.plan.select == "best_valid" and self.fit.progress.valid:
+            self._control("recall", {})
         self._evaluate("test", Pool.TEST)
         for party, reply in self._control("finish_run", {}).items():
             self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
@@ -136,8 +155,8 @@ class Coordinator:
                 continue
             report = self.play(phase.hops, step)["advertiser"]
             loss = report.get("loss")
-            self.fit.progress.losses.append(float("nan") if loss is None else loss)
-            if ends_epoch:
+            self.fit.progress.losses.append(loss)
+            if ends_epoch and phase.validate:
                 self._validate(done)
             self.fit.progress.done = done
             self.fit.progress.wall_s = time.perf_counter() - began
@@ -155,7 +174,11 @@ class Coordinator:
         reports = self._evaluate("valid", Pool.VALID)
         rows = sum(report.get("valid_rows", 0.0) for report in reports)
         if rows:
-            self.fit.progress.valid[done] = sum(report["valid_loss_sum"] for report in reports) / rows
+            loss = sum(report["valid_loss_sum"] for report in reports) / rows
+            best = min(self.fit.progress.valid.values(), default=math.inf)
+            self.fit.progress.valid[done] = loss
+            if self.plan.select == "best_valid" and loss < best:
+                self._control("keep", {})
 
     def _evaluate(self, phase: str, pool: Pool) -> list[Report]:
         rows = self.fit.rows(pool)
@@ -192,10 +215,11 @@ def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
     a few rows would move the weights as far as a full batch does, and with it every prediction.
     """
     count = -(-rows // phase.batch_size)
-    for epoch in range(phase.epochs):
+    epochs = max(phase.epochs, -(-phase.min_steps // count)) if count else 0
+    for epoch in range(epochs):
         start = 0
         for place in range(count):
             size = rows // count + (place < rows % count)
-            step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=True)
+            step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=phase.shuffle, of=rows)
             yield step, place == count - 1
             start += size

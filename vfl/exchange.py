@@ -15,12 +15,14 @@ Mail = Mapping[PartyId, Envelope]
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What a handler sends: one `(rows, dim)` body for each destination, all about the same `rows`; and its report.
+    """What a handler sends: one `(rows, dim)` body for each destination, and its report.
+
+    `rows` are the handles that all bodies are about, or those of each destination's body by itself.
 
     `report` holds figures for the coordinator (a loss, a count): they are seen by it and by whoever started the run.
     """
 
-    rows: Tensor | None = None
+    rows: Tensor | Mapping[PartyId, Tensor] | None = None
     bodies: Mapping[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
     report: Mapping[str, float] = field(default_factory=dict[str, float])
 

@@ -8,10 +8,22 @@ from torch.nn import functional
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross-entropy of `(rows, 1)` binary or `(rows, classes)` logits against `(rows,)` class ids."""
+    """Return the mean cross-entropy of `(rows, 1)` binary or `(rows, classes)` logits against `(rows,)` class ids.
+
+    Of no rows it is 0, with a gradient of none.
+    """
+    if not len(labels):
+        return logits.sum()
     if logits.shape[1] == 1:
         return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
     return functional.cross_entropy(logits, labels)
+
+
+def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the `(rows,)` cross-entropies whose mean is `classification_loss`."""
+    if logits.shape[1] == 1:
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype), reduction="none")
+    return functional.cross_entropy(logits, labels, reduction="none")
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -27,18 +27,30 @@ class Truth:
     """The classes of all aligned rows by handle, `(n,)` int64, sealed; handles below `train` are training rows.
 
     `tables` are the encoded tables of the parties under attack, by handle.
+    `leftover` are the sorted handles of rows that one party holds, and their classes, `(m,)` each.
     """
 
     labels: Sealed[Tensor]
     train: int
     classes: int
+    leftover: tuple[Tensor, Tensor] = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
     tables: Mapping[PartyId, tuple[Batch, TableSchema]] = field(
         default_factory=dict[PartyId, tuple[Batch, TableSchema]]
     )
 
     def of(self, rows: Tensor) -> Tensor:
-        """Return the `(n,)` classes of some handles."""
-        return self.labels.open()[rows]
+        """Return the `(n,)` classes of some handles; raises `VflError` for a handle that no row has."""
+        aligned = self.labels.open()
+        own = rows < len(aligned)
+        found = torch.empty_like(rows)
+        found[own] = aligned[rows[own]]
+        if not bool(own.all()):
+            handles, classes = self.leftover
+            place = torch.searchsorted(handles, rows[~own]).clamp_max(max(len(handles) - 1, 0))
+            if not len(handles) or not torch.equal(handles[place], rows[~own]):
+                raise VflError("a row handle stands for no row of this run")
+            found[~own] = classes[place]
+        return found
 
 
 def grant(truth: Truth, labelled_rows: int, seeds: Seeds) -> Hints:

@@ -65,6 +65,11 @@ class Pooled:
         _, place, counts = torch.unique_consecutive(self.steps, return_inverse=True, return_counts=True)
         return Pooled(self.steps, self.rows, self.body * counts[place][:, None])
 
+    def below(self, rows: int) -> Pooled:
+        """Return the entries of handles below `rows`: of aligned rows, where that is how many there are."""
+        kept = self.rows < rows
+        return Pooled(self.steps[kept], self.rows[kept], self.body[kept])
+
     def last(self) -> Pooled:
         """Return the last entry of each row, ordered by row: one each, as late in training as it was seen."""
         order = torch.argsort(self.rows, stable=True)

@@ -34,12 +34,20 @@ class Role(StrEnum):
 
 
 class Pool(StrEnum):
-    """A set of rows that batches are drawn from, under handles that all its parties share."""
+    """A set of rows that batches are drawn from.
+
+    Aligned rows (`train`, `valid`, `test`) have handles that all parties share. `leftover` are a party's own training
+    rows that are not aligned, under handles that are that party's alone. The last two only say how many steps an epoch
+    takes: `labelled` goes through the aligned training rows and the advertiser's leftovers side by side, `union`
+    through the aligned training rows and everyone's leftovers; a party's `batch` of such a step is its aligned part.
+    """
 
     TRAIN = "train"
     VALID = "valid"
     TEST = "test"
     LEFTOVER = "leftover"
+    LABELLED = "labelled"
+    UNION = "union"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,9 @@ class Step:
     """The header that the coordinator hands out for one round; every party sees it.
 
     `index` counts rounds over the whole run. Rows are `pool[epoch order][start : start + size]`, where the order is
-    drawn from a stream that all parties share when `shuffle` is set, and is the handle order otherwise.
+    drawn from a stream that all parties share when `shuffle` is set, and is the handle order otherwise. `of` counts the
+    rows of the epoch, where parties hold different numbers of them: each then takes the same share of its own, so that
+    an epoch passes once over all rows of everyone. 0 takes the rows as counted.
     """
 
     index: int
@@ -73,6 +83,18 @@ class Step:
     start: int = 0
     size: int = 0
     shuffle: bool = False
+    of: int = 0
+
+    def span(self, rows: int) -> slice:
+        """Return the part of `rows` rows that this step takes."""
+        if not self.of:
+            return slice(self.start, self.start + self.size)
+        return slice(self.start * rows // self.of, (self.start + self.size) * rows // self.of)
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether this is the last step of its epoch."""
+        return self.start + self.size >= self.of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +114,20 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of training: the same round, repeated over the batches of a pool for some epochs."""
+    """A stretch of training: the same round, repeated over the batches of a pool for some epochs.
+
+    Whole epochs are added until `min_steps` rounds are played. `validate` has the advertiser score the validation rows
+    after each epoch; a phase that trains no model to predict with turns it off.
+    """
 
     name: str
     hops: tuple[Hop, ...]
     epochs: int
     batch_size: int
     pool: Pool = Pool.TRAIN
+    min_steps: int = 0
+    validate: bool = True
+    shuffle: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def body_bytes(record: ArrayRecord) -> int:
 
 def step_record(step: Step, hops: Sequence[str] = ()) -> ConfigRecord:
     """Return a step header, with the hops to run, as the one record that every message to a party carries."""
-    fields = (step.index, step.phase, step.pool.value, step.epoch, step.start, step.size, int(step.shuffle))
+    fields = (step.index, step.phase, step.pool.value, step.epoch, step.start, step.size, int(step.shuffle), step.of)
     return ConfigRecord({STEP_KEY: "|".join(map(str, fields)), HOPS_KEY: "|".join(hops)})
 
 
@@ -119,9 +119,9 @@ def read_step(content: RecordDict) -> tuple[Step, tuple[str, ...]]:
     """Return the step header of a message and the hops to run; raises `WireError` where it is absent or malformed."""
     try:
         record = content.config_records[STEP_KEY]
-        index, phase, pool, epoch, start, size, shuffle = str(record[STEP_KEY]).split("|")
-        step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)))
-        if min(step.index, step.epoch, step.start, step.size) < 0:
+        index, phase, pool, epoch, start, size, shuffle, of = str(record[STEP_KEY]).split("|")
+        step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)), int(of))
+        if min(step.index, step.epoch, step.start, step.size, step.of) < 0:
             raise ValueError(f"got a negative number in {record[STEP_KEY]!r}")
         return step, tuple(filter(None, str(record[HOPS_KEY]).split("|")))
     except (KeyError, ValueError) as error:

@@ -53,6 +53,51 @@ ADVERTISER_LOOKS = {
 NUMERIC_ONLY = {"equality_solving"}
 """Attacks on a publisher without categorical columns."""
 
+IMPUTERS: dict[str, list[Options]] = {
+    "class_mean": [{}],
+    "cvae": [{"steps": 30}, {"steps": 30, "label": True}],
+    "diffusion": [{"steps": 30}, {"steps": 30, "label": True, "guidance": 0.5}],
+    "gan": [{"steps": 30}, {"steps": 30, "label": True}],
+    "knn": [{}],
+    "mean": [{}],
+    "regression": [{"steps": 30}],
+    "zero": [{}],
+}
+
+METHODS: dict[str, list[Options]] = {
+    "advonly": [{"min_steps": 0}, {"min_steps": 0, "impute": {"name": "regression", "steps": 5}, "refit_every": 4}],
+    "celu": [{"cache": 2}],
+    "diffu_at": [{"impute": {"name": "diffusion", "steps": 5}}, {"impute": "knn"}],
+    "fedbcd": [{"local_steps": 3}],
+    "fedhssl": [{}],
+    "fedud": [{"impute": {"name": "regression", "steps": 5}, "refit_every": 3}],
+    "heuristic": [{}],
+    "jpl": [{}],
+    "local": [{}],
+    "local_all": [{}],
+    "oracle": [{}],
+    "risa": [
+        {"warm_steps": 8, "round_steps": 4, "rounds": 2},
+        {
+            "warm_steps": 4,
+            "round_steps": 4,
+            "rounds": 2,
+            "impute": "knn",
+            "leftover_labels": "unknown",
+            "per_class": True,
+            "soft": True,
+            "imputed_weight": 0.5,
+            "fusion": "yager_symmetric",
+            "predict": "fused",
+            "share_last": 0.8,
+        },
+        {"warm_steps": 4, "round_steps": 4, "rounds": 1, "select_by": "entropy", "fusion": "dempster", "loss": "mse"},
+    ],
+    "ss_vfl": [{}],
+    "vanilla": [{}],
+    "vfl_mpd": [{}],
+}
+
 
 def cases(table: dict[str, list[Options]]) -> list[Options]:
     """Return one buildable spec for each member and option set."""

@@ -385,7 +385,7 @@ def test_step_headers_round_trip(step, hops):
     assert read_step(merge(step_record(step, hops), [])) == (step, hops)
 
 
-GOOD_STEP = "7|train|train|0|0|64|1"
+GOOD_STEP = "7|train|train|0|0|64|1|500"
 
 
 @pytest.mark.parametrize(
@@ -401,12 +401,13 @@ GOOD_STEP = "7|train|train|0|0|64|1"
             {STEP_KEY: GOOD_STEP.replace(was, now, 1), HOPS_KEY: ""}
             for was, now in [("7", "x"), ("7", "-7"), ("7", "7.5")]
         ),
-        {STEP_KEY: "7|train|trial|0|0|64|1", HOPS_KEY: ""},
-        {STEP_KEY: "7|train|train|-1|0|64|1", HOPS_KEY: ""},
-        {STEP_KEY: "7|train|train|0|-64|64|1", HOPS_KEY: ""},
-        {STEP_KEY: "7|train|train|0|0|-1|1", HOPS_KEY: ""},
-        {STEP_KEY: "7|train|train|0|0|64|yes", HOPS_KEY: ""},
-        {STEP_KEY: "9" * 5000 + "|train|train|0|0|64|1", HOPS_KEY: ""},
+        {STEP_KEY: "7|train|trial|0|0|64|1|500", HOPS_KEY: ""},
+        {STEP_KEY: "7|train|train|-1|0|64|1|500", HOPS_KEY: ""},
+        {STEP_KEY: "7|train|train|0|-64|64|1|500", HOPS_KEY: ""},
+        {STEP_KEY: "7|train|train|0|0|-1|1|500", HOPS_KEY: ""},
+        {STEP_KEY: "7|train|train|0|0|64|yes|500", HOPS_KEY: ""},
+        {STEP_KEY: "7|train|train|0|0|64|1|-5", HOPS_KEY: ""},
+        {STEP_KEY: "9" * 5000 + "|train|train|0|0|64|1|500", HOPS_KEY: ""},
         {STEP_KEY: 7, HOPS_KEY: ""},
         {STEP_KEY: [7, 8], HOPS_KEY: ""},
     ],
@@ -418,7 +419,7 @@ def test_bad_step_headers_are_refused(fields):
 
 def test_the_step_header_that_the_refusals_change_is_good():
     content = RecordDict({STEP_KEY: ConfigRecord({STEP_KEY: GOOD_STEP, HOPS_KEY: "own|fuse"})})
-    assert read_step(content) == (Step(7, "train", Pool.TRAIN, 0, 0, 64, shuffle=True), ("own", "fuse"))
+    assert read_step(content) == (Step(7, "train", Pool.TRAIN, 0, 0, 64, shuffle=True, of=500), ("own", "fuse"))
 
 
 def test_a_message_without_a_step_header_is_refused():

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from experiments.plan import open_world, party_specs
 from experiments.run import data_hash
 from parties.judging import judge, open_truth
+from parties.local import make_party
 from vfl import checkpoint
+from vfl.align import Alignment
 from vfl.data.csv import Csv
 from vfl.data.keys import ids_of, places
 from vfl.data.shard import load_features, load_ids, load_labels
@@ -76,7 +78,7 @@ def test_values_and_labels_are_those_of_the_files_in_their_order(pair):
     assert read.of("publisher").read(["spent"], None)["spent"].tolist() == theirs["spent"].tolist()
     assert read.labels(None).tolist() == own["y"].tolist()
     shared = set(theirs["id"]) & set(own["id"])
-    ids = {party: read.of(party).ids(None) for party in ("publisher", "advertiser")}
+    ids = {party: ids_of(read.of(party).keys(None)) for party in ("publisher", "advertiser")}
     assert len(np.intersect1d(ids["publisher"], ids["advertiser"])) == len(shared) == 240
 
 
@@ -135,29 +137,25 @@ def test_overlap_applies_to_the_rows_found_shared(pair, tmp_path, overlap):
     _, found = open_truth(shard_of(asked, "advertiser"), str(tmp_path / "run" / "referee"), 2)
     assert found.sizes == (report["train"], report["valid"], report["test"])
     everyone = torch.cat([found.ids, *found.dealt.values()])
-    assert everyone.sort().values.tolist() == order[:, 0].sort().values.tolist()
+    own = torch.from_numpy(load_ids(shard_of(asked, "advertiser")))[order[:, 0]]
+    assert everyone.sort().values.tolist() == own.sort().values.tolist()
 
 
 def test_the_advertiser_keeps_labels_of_no_test_row(pair):
     folder, _, _ = pair
     asked = config(data=spec(folder), align={"name": "plain"})
-    from parties.local import make_party
-
     world = open_world(asked)
     made = make_party(party_specs(asked, world, None)[-2])
     player = made.player
-    ids = torch.from_numpy(load_ids(shard_of(asked, "advertiser")))
-    from vfl.align.plain import locate
 
-    order = torch.arange(len(ids))
     pools = torch.from_numpy(world.cut.pools()).long()
-    handles = order[torch.argsort(pools, stable=True)]
-    player._align.alignment = locate(ids, ids[handles], pools[handles])
+    handles = torch.argsort(pools, stable=True)
+    train, valid, test = (int((pools == code).sum()) for code in range(3))
+    player._align.alignment = Alignment(handles, train, valid, test, torch.empty(0, dtype=torch.int64))
     player.prepare()
-    known = player.labels(torch.arange(len(ids)))
-    train = int((pools < 2).sum())
-    assert (known[train:] == -1).all()
-    assert (known[:train] >= 0).all()
+    known = player.labels(torch.arange(len(pools)))
+    assert (known[train + valid :] == -1).all()
+    assert (known[: train + valid] >= 0).all()
 
 
 def test_time_holdout_is_over_the_advertisers_rows(pair, tmp_path):
@@ -173,8 +171,8 @@ def test_time_holdout_is_over_the_advertisers_rows(pair, tmp_path):
     tested = own["visits"][cut.pools() == 2]
     assert tested.min() >= own["visits"][cut.pools() == 0].max()
     order = checkpoint.load(tmp_path / "run" / "referee" / "order.safetensors")[0]["order"]
-    late = {ids_of([key])[0] for key in own["id"][cut.pools() == 2]}
-    assert set(order[order[:, 1] == 2][:, 0].tolist()) <= late
+    late = np.flatnonzero(cut.pools() == 2)
+    assert set(order[order[:, 1] == 2][:, 0].tolist()) <= set(late.tolist())
 
 
 def test_many_publishers_each_bring_a_file(tmp_path):
@@ -205,7 +203,7 @@ def test_a_byte_order_mark_is_dropped(pair):
     folder, theirs, _ = pair
     (folder / "marked.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "a.csv").read_bytes())
     marked = source(folder, publisher=str(folder / "marked.csv")).of("publisher")
-    assert marked.ids(None).tolist() == ids_of(theirs["id"]).tolist()
+    assert marked.keys(None) == theirs["id"].tolist()
 
 
 def test_missing_cells_are_missing_in_every_spelling(pair):
@@ -238,7 +236,7 @@ def test_duplicates_keep_the_row_that_was_asked_for_and_are_counted(pair, duplic
     again.to_csv(folder / "a.csv", index=False)
     read = source(folder, duplicates=duplicates)
     table = read.of("publisher")
-    place = table.ids(None).tolist().index(ids_of([theirs["id"].iloc[0]])[0])
+    place = ids_of(table.keys(None)).tolist().index(ids_of([theirs["id"].iloc[0]])[0])
     assert table.read(["spent"], None)["spent"].iloc[place] == kept
     assert read.describe(None).notes == ("a.csv: 1 of 321 rows repeat a key and were left out",)
 
@@ -365,4 +363,3 @@ def test_fate_pairs_are_read_unchanged_by_csv(vfl_data, task):
     assert described.held == {"publisher": len(raw[1]), "advertiser": len(raw[0])}
     assert described.categorical == ()
     assert len(described.classes) == raw[0]["y"].nunique()
-    assert edges is not None

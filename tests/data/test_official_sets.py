@@ -16,7 +16,6 @@ from PIL import Image
 from vfl.data import Described
 from vfl.data.fedads import ADVERTISER_COLUMNS, PUBLISHER_COLUMNS
 from vfl.data.images import cut_pixels, pixel_names
-from vfl.data.keys import ids_of
 from vfl.errors import DataError
 from vfl.registry import build
 
@@ -82,7 +81,7 @@ def test_fedads_round_trips_through_its_layout(fedads):
         pd.testing.assert_frame_equal(
             source.of(party).read(columns, root), table[columns].astype("str").where(table[columns].notna())
         )
-        assert source.of(party).ids(root).tolist() == ids_of(table["sample_id"]).tolist()
+        assert source.of(party).keys(root) == table["sample_id"].tolist()
     assert source.labels(root).tolist() == own["label"].astype(int).tolist()
     assert source.test_rows(root).tolist() == own["sample_id"].isin(test["sample_id"]).tolist()
 
@@ -120,7 +119,7 @@ def test_absent_files_say_what_goes_where(tmp_path):
     for name in ("fedads", "criteo", "avazu", "alimama", "talkingdata", "bank_marketing", "cifar10", "mnist", "fate"):
         with pytest.raises(DataError, match=rf"no data file; put .* into {tmp_path}/"):
             build("data", name).describe(tmp_path)
-    with pytest.raises(DataError, match="set data.root or VFL_DATA to FOLDER"):
+    with pytest.raises(DataError, match=r"set data\.root or VFL_DATA to FOLDER"):
         build("data", "avazu").describe(None)
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).with_name("example_row.json")
 LOCAL = str(ROOT / "configs" / "run" / "quick_local.yaml")
 COMMANDS = [["simulate"], ["attack"], ["show"], ["align"], ["list"], ["config", "check"], ["config", "schema"]]
+COMMANDS += [["data", name] for name in ("list", "describe", "split", "generate", "fetch")]
 
 
 class Calls(list):
@@ -335,8 +336,9 @@ def test_help_without_a_command(capsys):
 
 def test_every_command_is_tested_here():
     group = typer.main.get_command(cli.app)
-    found = [[name] for name in group.commands if name != "config"]
-    found += [["config", name] for name in group.commands["config"].commands]
+    groups = {name: command.commands for name, command in group.commands.items() if hasattr(command, "commands")}
+    found = [[name] for name in group.commands if name not in groups]
+    found += [[name, command] for name, commands in groups.items() for command in commands]
     assert sorted(found) == sorted(COMMANDS)
 
 

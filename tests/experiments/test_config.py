@@ -61,6 +61,7 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
             "batch_size": 256,
             "optimizer": "adam",
             "lr": 1e-3,
+            "select": "last",
             "stale": 0,
             "threads_per_party": 1,
             "epoch_guard": "warn",

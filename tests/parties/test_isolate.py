@@ -139,7 +139,9 @@ def infer(isolation, tmp_path: Path, view: Path, attack: dict, confined: bool = 
     hints = tmp_path / "hints"
     hints.mkdir(exist_ok=True)
     checkpoint.save(hints / GRANT_FILE, {"rows": torch.tensor([1]), "labels": torch.tensor([1])}, {})
-    limits = bounds(tmp_path, view.parent, hints, module=attack["name"].partition(":")[0] if ":" in attack["name"] else "")
+    limits = bounds(
+        tmp_path, view.parent, hints, module=attack["name"].partition(":")[0] if ":" in attack["name"] else ""
+    )
     seen = {"folders": folders([view.parent]), "parties": ("publisher_1",), "classes": 2, "networks": {}}
     out = tmp_path / "out" / "guess"
     work = {"attack": attack, "view": seen, "grant": str(hints), "seed": 3, "out": str(out)}

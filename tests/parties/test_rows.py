@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from harness import config
@@ -32,7 +34,7 @@ def party(seed: int, labelled: bool = False) -> tuple[Rows, torch.Tensor]:
     order = place[: TRAIN + VALID + TEST]
     labels = Sealed((person.long() * 7) % 3) if labelled else None
     alignment = Alignment(order, TRAIN, VALID, TEST, place[TRAIN + VALID + TEST :])
-    return Rows(person[:, None], person.long()[:, None], alignment, labels, Seeds(9).scope("shared")), person
+    return Rows((person[:, None], person.long()[:, None]), alignment, labels, Seeds(9).scope("shared")), person
 
 
 def epoch(rows: Rows, number: int = 0, size: int = 16) -> list[torch.Tensor]:
@@ -142,3 +144,46 @@ def test_nor_do_its_defenses(advertiser):
     handles = torch.arange(train + valid + test)
     assert torch.equal(player.labels(handles)[: train + valid], truth[: train + valid])
     assert (player.labels(handles)[train + valid :] == -1).all()
+
+
+def many(count: int, base: int, labelled: bool = False) -> Rows:
+    """A party with 20 aligned training rows and `count` of its own; column 0 is its own table's row."""
+    table = torch.arange(20 + count)
+    labels = Sealed(table % 3) if labelled else None
+    alignment = Alignment(table[:20], 20, 0, 0, table[20:])
+    stream = torch.Generator().manual_seed(count)
+    order = torch.randperm(count, generator=stream)
+    return Rows((table[:, None].float(), table[:, None]), alignment, labels, Seeds(9).scope("shared"), base, order)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 12))
+def test_an_epoch_over_everyones_rows_passes_once_over_each_partys(ours, theirs, size):
+    parties = [many(ours, 1000), many(theirs, 2000)]
+    phase = Phase("x", (), epochs=1, batch_size=size, pool=Pool.UNION)
+    steps = [step for step, _ in phase_steps(phase, 20 + ours + theirs)]
+    for rows, count, base in zip(parties, (ours, theirs), (1000, 2000), strict=True):
+        own = torch.cat([rows.batch(replace(step, pool=Pool.LEFTOVER)).rows for step in steps])
+        assert sorted(own.tolist()) == list(range(base, base + count))
+    for step in steps:
+        assert torch.equal(parties[0].batch(step).rows, parties[1].batch(step).rows)
+        assert len(parties[0].batch(step).rows) <= step.size
+    assert sorted(torch.cat([parties[0].batch(step).rows for step in steps]).tolist()) == list(range(20))
+
+
+def test_leftover_handles_lead_back_to_the_partys_own_rows():
+    rows = many(6, 1000, labelled=True)
+    handles = torch.tensor([1005, 3, 1000])
+    batch = rows.take(handles)
+    assert batch.numeric[1, 0] == 3
+    assert set(rows.take(rows.handles(Pool.LEFTOVER)).numeric[:, 0].tolist()) == set(range(20, 26))
+    assert torch.equal(batch.labels, batch.numeric[:, 0].long() % 3)
+    assert torch.equal(rows.labels(handles), batch.labels)
+
+
+def test_of_another_partys_rows_a_party_knows_what_it_believes():
+    rows = many(6, 1000, labelled=True)
+    asked = torch.tensor([2003, 1, 2001])
+    assert rows.labels(asked).tolist() == [-1, 1, -1]
+    rows.believe(torch.tensor([2003, 2000]), torch.tensor([2, 1]))
+    assert rows.labels(asked).tolist() == [2, 1, -1]

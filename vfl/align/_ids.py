@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,18 +17,19 @@ _CHUNK = 4096
 
 def canonical(ids: Ids, places: np.ndarray | None = None) -> Iterator[bytes]:
     """Yield the canonical bytes of the ids at some places, `(k,)` int64; of all in table order by default."""
-    for start in range(0, len(ids) if places is None else len(places), _CHUNK):
-        span = slice(start, start + _CHUNK)
-        chosen = np.arange(start, min(start + _CHUNK, len(ids))) if places is None else places[span]
+    count = len(ids) if places is None else len(places)
+    for start in range(0, count, _CHUNK):
+        stop = min(start + _CHUNK, count)
+        chosen = np.arange(start, stop) if places is None else places[start:stop]
         if isinstance(ids, Tensor):
-            yield from (b"%d" % number for number in ids[torch.from_numpy(chosen)].tolist())
+            yield from [b"%d" % number for number in ids[torch.from_numpy(chosen)].tolist()]
         else:
-            yield from (_bytes(ids[place]) for place in chosen.tolist())
+            yield from map(_bytes, [ids[place] for place in chosen.tolist()])
 
 
 def require_unique(ids: Ids) -> None:
     """Raise `DataError`, naming the id and its first two rows, where an id stands twice or cannot be encoded."""
-    if isinstance(ids, Tensor) and len(torch.unique(ids)) == len(ids):
+    if len(torch.unique(ids)) == len(ids) if isinstance(ids, Tensor) else _distinct_text(ids):
         return
     seen: dict[bytes, int] = {}
     for row, each in enumerate(canonical(ids)):
@@ -52,6 +53,17 @@ def as_keys(body: np.ndarray) -> np.ndarray:
     if body.dtype == np.int64:
         return body[:, 0]
     return np.ascontiguousarray(body).view(f"S{body.shape[1]}")[:, 0]
+
+
+def _distinct_text(ids: Sequence[str] | Sequence[bytes]) -> bool:
+    """Whether these are encodable and distinct, settled fast: whole lists at once, nothing row by row."""
+    if len(set(ids)) != len(ids):
+        return False
+    try:
+        "".join(each for each in ids if isinstance(each, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _bytes(each: str | bytes) -> bytes:

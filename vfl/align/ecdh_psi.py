@@ -142,8 +142,9 @@ class PsiPublisher:
             refuse("advertiser", "asks a second time", "one question in a run")
         asked = _points(mail["advertiser"].body, "advertiser", least=1)
         masked = self._masked.mask_theirs(asked, "advertiser")
-        self._key, digests, own = masked[0].tobytes(), _digests(masked[1:]), self._masked.sent
-        tag = np.frombuffer(_tag(self._key, b"answer", asked, digests, own), np.uint8)[None]
+        key, digests, own = masked[0].tobytes(), _digests(masked[1:]), self._masked.sent
+        tag = np.frombuffer(_tag(key, b"answer", asked, digests, own), np.uint8)[None]
+        self._key = key
         return Outgoing(bodies={"advertiser": torch.from_numpy(np.concatenate([tag, digests, own]))})
 
     def settle(self, step: Step, mail: Mail) -> Outgoing:

@@ -24,7 +24,8 @@ def victim(view: AdversaryView) -> tuple[PartyId, Holding]:
 
 def seen_of(view: AdversaryView, party: PartyId) -> tuple[Pooled, Tensor, Tensor]:
     """Return each row's last embedding from a party, the places of rows of known features, and those of the others."""
-    last = view.incoming(party).last()
+    aligned = min(len(holding.batch.rows) for holding in view.own.values())
+    last = view.incoming(party).below(aligned).last()
     known = torch.isin(last.rows, view.hints.victims[party].batch.rows)
     return last, known.nonzero()[:, 0], (~known).nonzero()[:, 0]
 

@@ -76,7 +76,9 @@ class LikelihoodRatio:
 
 def _labels(view: AdversaryView, rows: Tensor) -> Tensor:
     """Return `(n,)` classes of rows, -1 where unknown."""
-    size = int(torch.cat([rows, view.hints.rows]).max()) + 1
-    table = torch.full((size,), -1, dtype=torch.int64)
-    table[view.hints.rows] = view.hints.labels
-    return table[rows]
+    labels = torch.full_like(rows, -1)
+    if len(view.hints.rows):
+        handles, order = view.hints.rows.sort()
+        place = torch.searchsorted(handles, rows).clamp(max=len(handles) - 1)
+        labels = torch.where(handles[place] == rows, view.hints.labels[order][place], labels)
+    return labels

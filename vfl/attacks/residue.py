@@ -38,7 +38,8 @@ class Residue:
     def infer(self, view: AdversaryView, rng: torch.Generator) -> Guess:
         """Return `(n, classes)` scores; raises `ThreatError` where a gradient is not as wide as the logits."""
         del rng
-        seen, design = view.gradients(), columns(view).double()
+        design = columns(view).double()
+        seen = view.gradients().below(len(design))
         logits = 1 if view.classes == 2 else view.classes
         if seen.body.shape[1] % logits:
             message = f"got gradients {seen.body.shape[1]} wide, allowed as many as logits ({logits}) a party"

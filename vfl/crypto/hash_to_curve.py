@@ -25,7 +25,8 @@ Z = P - 10
 _B_OVER_3 = B * pow(3, -1, P) % P
 _EXCEPTIONAL_X = B * pow(-3 * Z, -1, P) % P
 _FIELD_BYTES = 48
-_BLOCK_BYTES = 64
+_SHA256 = hashlib.sha256
+_PADDED = _SHA256(bytes(64))
 _MAX_DST_BYTES = 255
 
 
@@ -37,13 +38,17 @@ def expand_message_xmd(message: bytes, dst: bytes, length: int) -> bytes:
     blocks = -(-length // 32)
     if len(dst) > _MAX_DST_BYTES or blocks > 255:
         raise ValueError(f"got a tag of {len(dst)} bytes and length {length}, allowed 255 and 8160; shorten them")
-    tail = dst + bytes([len(dst)])
-    first = hashlib.sha256(bytes(_BLOCK_BYTES) + message + length.to_bytes(2, "big") + b"\0" + tail).digest()
-    found = [hashlib.sha256(first + b"\1" + tail).digest()]
+    tail = b"%b%c" % (dst, len(dst))
+    whole = _PADDED.copy()
+    whole.update(b"%b%b\0%b" % (message, length.to_bytes(2, "big"), tail))
+    first = whole.digest()
+    block = _SHA256(b"%b\1%b" % (first, tail)).digest()
+    found, number = block, int.from_bytes(first, "big")
     for place in range(2, blocks + 1):
-        mixed = int.from_bytes(first, "big") ^ int.from_bytes(found[-1], "big")
-        found.append(hashlib.sha256(mixed.to_bytes(32, "big") + bytes([place]) + tail).digest())
-    return b"".join(found)[:length]
+        mixed = number ^ int.from_bytes(block, "big")
+        block = _SHA256(b"%b%c%b" % (mixed.to_bytes(32, "big"), place, tail)).digest()
+        found += block
+    return found[:length]
 
 
 def hash_to_field(message: bytes, dst: bytes) -> int:

@@ -70,7 +70,7 @@ def _each(mask: Mask, items: Iterable[bytes], workers: int) -> np.ndarray:
         done: Iterable[bytes] = map(mask, chunks)
     else:
         done = _side_by_side(_pool(workers), mask, chunks, ahead=2 * workers)
-    parts = [np.frombuffer(part, dtype=np.uint8) for part in done]
+    parts = [np.frombuffer(bytearray(part), dtype=np.uint8) for part in done]
     return np.concatenate([np.empty(0, np.uint8), *parts]).reshape(-1, POINT_BYTES)
 
 
@@ -107,9 +107,16 @@ def _wait_for_parent() -> None:
 
 
 def _p256_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
-    multiply = _p256_multiply(secret)
-    candidates = x_candidates([hash_to_field(message, P256_DST) for message in messages])
-    return b"".join([multiply(_p256_lift(*pair)) for pair in candidates])
+    """Take the first x-coordinate that has a point, else the second: OpenSSL looks for the root."""
+    multiply, load = _p256_multiply(secret), EllipticCurvePublicKey.from_encoded_point
+    masked: list[bytes] = []
+    for first, second in x_candidates([hash_to_field(message, P256_DST) for message in messages]):
+        try:
+            point = load(_CURVE, _EVEN + first.to_bytes(POINT_BYTES, "big"))
+        except ValueError:
+            point = load(_CURVE, _EVEN + second.to_bytes(POINT_BYTES, "big"))
+        masked.append(multiply(point))
+    return b"".join(masked)
 
 
 def _p256_points(secret: bytes, points: Sequence[bytes]) -> bytes:
@@ -124,15 +131,6 @@ def _p256_points(secret: bytes, points: Sequence[bytes]) -> bytes:
 
 def _p256_multiply(secret: bytes) -> Callable[[EllipticCurvePublicKey], bytes]:
     return partial(derive_private_key(p256_scalar(secret), _CURVE).exchange, _EXCHANGE)
-
-
-def _p256_lift(first: int, second: int) -> EllipticCurvePublicKey:
-    """Return the point with the first of two x-coordinates that has one; OpenSSL looks for the root."""
-    load = EllipticCurvePublicKey.from_encoded_point
-    try:
-        return load(_CURVE, _EVEN + first.to_bytes(POINT_BYTES, "big"))
-    except ValueError:
-        return load(_CURVE, _EVEN + second.to_bytes(POINT_BYTES, "big"))
 
 
 def _x25519_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:

@@ -65,8 +65,8 @@ class Source(Protocol):
 class Table(Source, Protocol):
     """One party's own table of a `Keyed` source: its columns, its rows, and what its rows are joined on."""
 
-    def ids(self, root: Path | None) -> np.ndarray:
-        """Return `(n,)` int64, unique: what stands for the key of each row, alike at every party (`vfl.data.keys`)."""
+    def keys(self, root: Path | None) -> list[str]:
+        """Return the key of each row, `n` different texts: what the parties' rows are joined on."""
         ...
 
 

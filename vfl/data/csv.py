@@ -13,7 +13,6 @@ import pandas as pd
 
 from vfl.data import Described
 from vfl.data.checks import check_columns, check_label
-from vfl.data.keys import ids_of
 from vfl.data.tables import as_numbers, as_texts, column, header, is_numeric, load, parsed
 from vfl.errors import DataError
 from vfl.types import ADVERTISER, REFEREE, PartyId
@@ -148,10 +147,10 @@ class CsvTable:
         classes = self.describe(root).classes
         return pd.Index(classes).get_indexer(pd.Index(texts)).astype(np.int64)
 
-    def ids(self, root: Path | None) -> np.ndarray:
-        """Return `(rows,)` int64: what stands for each row's key."""
+    def keys(self, root: Path | None) -> list[str]:
+        """Return each row's key."""
         path = resolve(self.file, root)
-        return ids_of(_keys(path, self.key).iloc[self._kept(path)])
+        return _keys(path, self.key).iloc[self._kept(path)].tolist()
 
     def _kept(self, path: Path) -> np.ndarray:
         keys = _keys(path, self.key)

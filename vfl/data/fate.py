@@ -80,6 +80,6 @@ class FateTable:
         """Return the guest's `(rows,)` int64 class ids."""
         return self.pair.table(self.party, root).labels(root)
 
-    def ids(self, root: Path | None) -> np.ndarray:
-        """Return `(rows,)` int64: what stands for each row's key."""
-        return self.pair.table(self.party, root).ids(root)
+    def keys(self, root: Path | None) -> list[str]:
+        """Return each row's key."""
+        return self.pair.table(self.party, root).keys(root)

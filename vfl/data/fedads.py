@@ -12,7 +12,6 @@ import pandas as pd
 
 from vfl.data import Described
 from vfl.data.checks import check_columns
-from vfl.data.keys import ids_of
 from vfl.data.layout import Place
 from vfl.data.tables import column, load
 from vfl.errors import DataError
@@ -125,9 +124,9 @@ class FedadsTable:
             raise DataError(f"{got}, allowed 0 or 1; fetch the files again", key=LABEL, where="fedads")
         return (values == "1").to_numpy(np.int64)[self._kept(root)]
 
-    def ids(self, root: Path | None) -> np.ndarray:
-        """Return `(rows,)` int64: what stands for each `sample_id`."""
-        return ids_of(self._cells([KEY], root)[KEY].iloc[self._kept(root)])
+    def keys(self, root: Path | None) -> list[str]:
+        """Return each row's `sample_id`."""
+        return self._cells([KEY], root)[KEY].iloc[self._kept(root)].tolist()
 
     def sources(self, root: Path | None) -> np.ndarray:
         """Return `(rows,)` text: the file each row comes from, `aligned`, `alone` or `test`."""

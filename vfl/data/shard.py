@@ -12,7 +12,7 @@ import pandas as pd
 from vfl.data import Keyed, Source, Table
 from vfl.data.checks import check_columns, check_frame, check_label
 from vfl.data.cut import TRAIN, OfficialTest, RowCut, Shard, pack
-from vfl.data.keys import places
+from vfl.data.keys import ids_of, places
 from vfl.errors import ConfigError, DataError
 from vfl.registry import build
 from vfl.sealed import Sealed
@@ -24,6 +24,7 @@ __all__ = [
     "labels_of",
     "load_features",
     "load_ids",
+    "load_keys",
     "load_labels",
     "load_pools",
     "official_test",
@@ -61,14 +62,17 @@ def open_source(shard: Shard) -> Source:
 
 
 def load_ids(shard: Shard) -> np.ndarray:
-    """Return `(n,)` int64: what the rows this party holds are aligned by.
+    """Return `(n,)` int64, unique: what each row this party holds is known by inside the simulation.
 
     They are rows of the source, ascending, for which no file is read; for a keyed source what stands for each key, in
     the order of the party's own file.
     """
-    if not shard.keyed:
-        return shard.cut.held_by(shard.party)
-    return cast(Table, _table(shard)).ids(_root(shard))
+    return ids_of(load_keys(shard)) if shard.keyed else shard.cut.held_by(shard.party)
+
+
+def load_keys(shard: Shard) -> list[str]:
+    """Return the keys of this party's rows in the order of its file; only a keyed source has them."""
+    return cast(Table, _table(shard)).keys(_root(shard))
 
 
 def load_pools(shard: Shard) -> np.ndarray:

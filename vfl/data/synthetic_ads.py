@@ -185,7 +185,7 @@ class Block:
 
     def uniform(self, name: str) -> np.ndarray:
         """Return uniform noise of a name, `(size,)`, below 1."""
-        return self.world.seeds.numpy("noise", name, self.start).random(self.size)
+        return self.world.seeds.numpy("noise", name, self.start).uniform(size=self.size)
 
     def counts(self, name: str, rate: np.ndarray) -> np.ndarray:
         """Return Poisson counts as floats."""

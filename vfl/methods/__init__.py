@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.impute import Imputer
 from vfl.models import Bottom
 from vfl.seeds import Seeds
-from vfl.types import Batch, Hop, PartyId, Phase, Role, Step, TableSchema
+from vfl.types import Batch, Hop, PartyId, Phase, Pool, Role, Step, TableSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,37 @@ class TrainOptions:
     make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
+class OwnRows(Protocol):
+    """A party's own rows: aligned ones under shared handles, and its leftovers under handles of its own."""
+
+    @property
+    def counts(self) -> Mapping[Pool, int]:
+        """How many rows of each pool this party holds."""
+        ...
+
+    def batch(self, step: Step) -> Batch:
+        """Return this party's rows of a step."""
+        ...
+
+    def take(self, rows: Tensor) -> Batch:
+        """Return the rows of some handles of its own."""
+        ...
+
+    def handles(self, pool: Pool) -> Tensor:
+        """Return the `(n,)` handles of a pool in handle order."""
+        ...
+
+    def believe(self, rows: Tensor, labels: Tensor) -> None:
+        """Take these classes for the labels of another party's leftover rows, for this party's own defenses."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
     """What a method's side may use at its party: its own rows, networks to build, its own random streams.
 
-    `batch(step)` returns this party's rows of a step. `bottom()` is `None` for a party without columns. `widths` are
+    `rows` are this party's own. `imputer(spec)` makes a member of the impute family. `bottom()` is `None` for a party
+    without columns. `widths` are
     the cut widths of every party with a bottom, publishers first, in roster order. `top(width)` builds the fusing
     network (advertiser only). Networks are initialised from the party's own streams.
     """
@@ -41,9 +69,20 @@ class Desk:
     widths: Mapping[PartyId, int]
     train: TrainOptions
     seeds: Seeds
-    batch: Callable[[Step], Batch]
+    rows: OwnRows
+    imputer: Callable[[Mapping[str, Any] | str], Imputer]
     bottom: Callable[[], nn.Module | None]
     top: Callable[[int], nn.Module]
+
+    def batch(self, step: Step) -> Batch:
+        """Return this party's rows of a step."""
+        return self.rows.batch(step)
+
+    def leftover(self, step: Step) -> Batch:
+        """Return the leftover rows that this party takes in a step; none where the step is over aligned rows alone."""
+        if step.pool == Pool.TRAIN:
+            return self.rows.take(torch.empty(0, dtype=torch.int64))
+        return self.rows.batch(replace(step, pool=Pool.LEFTOVER))
 
 
 Parts = Mapping[str, nn.Module | Optimizer]
@@ -58,6 +97,19 @@ class Side(Protocol):
     @property
     def parts(self) -> Parts:
         """The modules and optimizers that make up this side's state."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A side that carries more from round to round than its parts, and has a checkpoint hold that too."""
+
+    def loose(self) -> Mapping[str, Tensor]:
+        """Return the tensors to hold."""
+        ...
+
+    def resume(self, loose: Mapping[str, Tensor]) -> None:
+        """Take back what `loose` gave; parts are restored after it."""
         ...
 
 
@@ -82,4 +134,16 @@ class Method(Protocol):
         ...
 
 
-__all__ = ["NOTHING", "Bottom", "Desk", "Mail", "Method", "Outgoing", "Parts", "Side", "TrainOptions"]
+__all__ = [
+    "NOTHING",
+    "Bottom",
+    "Desk",
+    "Mail",
+    "Method",
+    "Outgoing",
+    "OwnRows",
+    "Parts",
+    "Remembers",
+    "Side",
+    "TrainOptions",
+]

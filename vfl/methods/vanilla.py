@@ -65,6 +65,11 @@ class VanillaPublisher:
         self._embedding: Tensor | None = None
 
     @property
+    def bottom(self) -> nn.Module:
+        """The bottom model."""
+        return self._bottom
+
+    @property
     def parts(self) -> Parts:
         """The bottom model and its optimizer."""
         return {"bottom": self._bottom, "optimizer": self._optimizer}
@@ -106,6 +111,11 @@ class VanillaAdvertiser:
         self._loss = 0.0
 
     @property
+    def bottom(self) -> nn.Module | None:
+        """The own bottom model."""
+        return self._bottom
+
+    @property
     def parts(self) -> Parts:
         """Top model, optimizer, and the own bottom model where there is one."""
         own = {} if self._bottom is None else {"bottom": self._bottom}
@@ -144,13 +154,13 @@ class VanillaAdvertiser:
         with torch.no_grad():
             own = None if self._bottom is None else self._bottom(batch)
             logits = self._top(self._joined({party: mail[party].body for party in self._desk.publishers}, own))
-        return Outgoing(batch.rows, {"referee": probabilities(logits)}, report=_valid_report(step, batch, logits))
+        return Outgoing(batch.rows, {"referee": probabilities(logits)}, report=valid_report(step, batch, logits))
 
     def _joined(self, embeddings: dict[PartyId, Tensor], own: Tensor | None) -> Tensor:
         return torch.cat([*embeddings.values(), *([] if own is None else [own])], dim=1)
 
 
-def _valid_report(step: Step, batch: Batch, logits: Tensor) -> dict[str, float]:
+def valid_report(step: Step, batch: Batch, logits: Tensor) -> dict[str, float]:
     """Return the advertiser's own loss on validation rows; of test rows it reports nothing, the referee does."""
     if step.phase != "valid":
         return {}

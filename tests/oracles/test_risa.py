@@ -1,0 +1,110 @@
+"""RISA: its choice by hand, and what it and its controls come to on rows whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from harness import config, train
+
+from experiments.plan import open_world, party_specs
+from experiments.schema import Config
+from parties.judging import judge
+from vfl.methods._choosing import choose, growing
+from vfl.registry import build
+from vfl.seeds import Seeds
+from vfl.types import Role
+
+SPLIT = {"name": "columns", "publisher": [f"px_{r}_{c}" for r in range(8) for c in range(4)]}
+SPLIT["advertiser"] = [f"px_{r}_{c}" for r in range(8) for c in range(4, 8)]
+
+
+def test_the_lowest_scores_are_chosen():
+    classes, scores = torch.tensor([0, 0, 0, 1, 1, 1]), torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert choose(classes, scores, 0.5, per_class=False).tolist() == [True, True, True, False, False, False]
+    assert choose(classes, scores, 0.34, per_class=True).tolist() == [True, True, False, True, True, False]
+    assert choose(classes, scores, 1 / 3, per_class=True).tolist() == [True, False, False, True, False, False]
+    assert not choose(classes, scores, 0.0, per_class=True).any()
+    assert choose(classes, scores, 1.0, per_class=False).all()
+    assert choose(classes[:0], scores[:0], 0.5, per_class=True).shape == (0,)
+
+
+def test_ties_go_to_the_earlier_row():
+    assert choose(torch.zeros(4).long(), torch.ones(4), 0.5, per_class=False).tolist() == [True, True, False, False]
+
+
+def test_shares_grow_on_a_line():
+    assert [round(growing(0.1, 0.4, place, 4), 9) for place in range(1, 5)] == [0.1, 0.2, 0.3, 0.4]
+    assert growing(0.1, 0.4, 1, 1) == 0.4
+
+
+@pytest.mark.parametrize("bad", [{"share_first": 0.5}, {"imputed_weight": 2.0}, {"rounds": 0}])
+def test_options_out_of_range_are_refused(bad):
+    from vfl.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        build("method", {"name": "risa", **bad})
+
+
+def figures(asked: Config, folder) -> dict:
+    train(asked, folder)
+    players = [spec for spec in party_specs(asked, open_world(asked), folder) if spec.role != Role.REFEREE]
+    return judge(players, str(folder / "referee"), [], Seeds(0))
+
+
+@pytest.mark.slow
+def test_on_digits_it_beats_vanilla_on_the_same_aligned_rows_and_chooses_well(tmp_path):
+    """Five seeds, 5 % aligned; `vanilla` has as many steps and its best validation epoch, RISA its defaults."""
+    gains, gaps = [], []
+    for seed in range(5):
+        digits = {"data": "digits", "align": {"overlap": 0.05}, "seed": seed, "record": {"every": 0}}
+        ours = figures(config(method="risa", train={"epochs": 5}, **digits), tmp_path / f"risa-{seed}")
+        long = {"epochs": 500, "select": "best_valid"}
+        theirs = figures(config(method="vanilla", train=long, **digits), tmp_path / f"vanilla-{seed}")
+        gains.append(ours["utility"]["test"]["accuracy"] - theirs["utility"]["test"]["accuracy"])
+        noted = ours["method"]
+        assert noted["selected"] > 0
+        gaps.append(noted["precision_selected"] - noted["precision_rejected"])
+    assert np.mean(gains) >= 0.02
+    assert min(gaps) >= 0.10
+
+
+def test_chosen_rows_are_labelled_better_than_the_others(tmp_path):
+    """Also that the referee counts every publisher-only row once."""
+    asked = config(
+        data="digits",
+        method={"name": "risa", "warm_steps": 80, "round_steps": 10, "rounds": 2},
+        align={"overlap": 0.1, "leftover": "publisher"},
+        train={"epochs": 1},
+    )
+    found = figures(asked, tmp_path)["method"]
+    fit_rows = int(open_world(asked).cut.holders().tolist().count(0))
+    assert found["selected"] + found["rejected"] == fit_rows
+    assert found["selected"] == pytest.approx(0.2 * fit_rows, abs=1)
+    assert found["precision_selected"] > found["precision_rejected"] + 0.1
+
+
+def test_precision_is_what_the_truth_says(tmp_path):
+    """Notes of our own making, in which every chosen row is right and every other one is wrong."""
+    from parties.leftovers import LEFTOVER_FILE, pseudo_labels
+    from parties.referee import NOTES_FILE
+    from vfl import checkpoint
+    from vfl.referee import Truth
+    from vfl.sealed import Sealed
+
+    handles, labels = torch.tensor([100, 101, 102, 103]), torch.tensor([1, 0, 1, 1])
+    checkpoint.save(tmp_path / LEFTOVER_FILE, {"handles": handles, "labels": labels}, {})
+    noted = {"rows": handles[[3, 0, 1]], "classes": torch.tensor([1, 1, 1]), "selected": torch.tensor([1, 1, 0])}
+    checkpoint.save(tmp_path / NOTES_FILE, noted, {})
+    truth = Truth(Sealed(torch.tensor([0, 1])), 2, 2, (handles, labels))
+    found = pseudo_labels(truth, str(tmp_path))
+    assert found == {"selected": 2, "precision_selected": 1.0, "rejected": 1, "precision_rejected": 0.0}
+
+
+def test_default_attacks_refuse_no_data_set_of_ten_classes():
+    """They are left out there; attacks that were asked for are refused."""
+    from vfl.errors import ConfigError
+
+    assert len(open_world(Config.model_validate({"data": "digits"})).described.classes) == 10
+    with pytest.raises(ConfigError, match="allowed 2 with attack"):
+        open_world(Config.model_validate({"data": "digits", "attack": ["norm"]}))
