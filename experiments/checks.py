@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.explain import Origin, dotted
 from experiments.problems import raise_all, refusal
 from experiments.rules import ADVERTISER, PUBLISHER
-from experiments.schema import Config, DefenseSpec
+from experiments.schema import Config, DefenseSpec, HintsSection
 from vfl.errors import ConfigError, ThreatError, UserError
 from vfl.registry import build
+
+if TYPE_CHECKING:
+    from vfl.attacks import Needs
+
+_COUNTS = {"labelled_rows": "labelled rows", "known_rows": "rows of known features"}
+_SWITCHES = {
+    "prior": "the share of each class",
+    "scores": "the returned scores",
+    "victim_models": "the other parties' networks",
+}
 
 
 def check_members(config: Config, origin: Origin | None = None) -> None:
@@ -55,7 +65,7 @@ def _misplaced(config: Config, family: str, key: str, member: Any) -> list[UserE
     if family == "defense":
         return [*_wrong_side(config.defense[index], key, str(member.side)), *_unheeded(config, key, index, member)]
     if family == "attack":
-        return _beyond_the_grant(config, key, config.attack[index].key, member.needs.labelled_rows)
+        return _beyond_the_grant(config, key, config.attack[index].key, member.needs)
     return []
 
 
@@ -100,9 +110,19 @@ def _void(config: Config) -> list[UserError]:
     return list(found.values())
 
 
-def _beyond_the_grant(config: Config, key: str, name: str, needed: int) -> list[UserError]:
-    granted = config.threat.hints.labelled_rows
-    if needed <= granted:
-        return []
-    advice = f"set threat.hints.labelled_rows={needed} or have {name!r} use fewer"
-    return [ThreatError(f"got an attack that needs {needed} labelled rows, allowed {granted}; {advice}", key=key)]
+def _beyond_the_grant(config: Config, key: str, name: str, needs: Needs) -> list[UserError]:
+    return [ThreatError(message, key=key) for message in beyond(needs, config.threat.hints, name)]
+
+
+def beyond(needs: Needs, hints: HintsSection, name: str) -> list[str]:
+    """Return a message for each thing that the attack called `name` needs and `hints` does not grant."""
+    found: list[str] = []
+    for key, what in _COUNTS.items():
+        needed, granted = getattr(needs, key), getattr(hints, key)
+        if needed > granted:
+            advice = f"set threat.hints.{key}={needed} or have {name!r} use fewer"
+            found.append(f"got an attack that needs {needed} {what}, allowed {granted}; {advice}")
+    for key, what in _SWITCHES.items():
+        if getattr(needs, key) and not getattr(hints, key):
+            found.append(f"got an attack that needs {what}, allowed none; set threat.hints.{key}=true or drop {name!r}")
+    return found

@@ -375,3 +375,7 @@ def _show_row(row: dict[str, Any], as_json: bool, later: dict[str, Any] | None =
     from experiments import present
 
     present.show(strict(row), Console(), later)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,6 +19,7 @@ from vfl.data.cut import Shard
 from vfl.data.encode import EncodeOptions, fit
 from vfl.data.shard import LocalFrame, load_features, load_ids, load_keys
 from vfl.exchange import Mail, Outgoing
+from vfl.holding import TABLE_FILE, save_table
 from vfl.methods import Desk, Parts, Remembers, Side
 from vfl.registry import build
 from vfl.sealed import Sealed
@@ -41,6 +42,7 @@ class FeatureParty:
         self._remembered: dict[str, Tensor] = {}
         self._rows: Rows | None = None
         self._side: Side | None = None
+        self._schema = TableSchema()
 
     def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
         """Return a handler of the aligner before `prepare`, of the method after it."""
@@ -59,7 +61,7 @@ class FeatureParty:
         numeric, categorical = encoder.transform(local.frame)
         place, leftover = spec.roster.ids().index(spec.party), leftover_order(len(alignment.only), spec.seeds)
         features, base = (numeric, categorical), leftover_base(place)
-        schema = encoder.schema
+        schema = self._schema = encoder.schema
         mounts = mount(spec.defenses, spec.seeds, spec.classes)
         labels = _training_labels(local, alignment)
         self._rows = Rows(features, alignment, labels, spec.shared, base, leftover)
@@ -135,7 +137,10 @@ class FeatureParty:
             self._side.resume(self._remembered)
 
     def close(self) -> None:
-        """Leave nothing behind beyond the transcript and the last checkpoint."""
+        """Leave this party's encoded rows by handle beside its transcript: what it may look up itself, no label."""
+        path = self._spec.path(TABLE_FILE)
+        if path is not None and self._spec.record_every and self._rows is not None:
+            save_table(path, self._rows.features(), self._schema)
 
     def _bottom(self, mounts: Mounts, schema: TableSchema) -> nn.Module | None:
         spec = self._spec

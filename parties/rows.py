@@ -94,6 +94,10 @@ class Rows:
         order = torch.argsort(rows)
         self._believed = (rows[order], labels[order])
 
+    def features(self) -> Batch:
+        """Return the features of every aligned row in handle order, without labels."""
+        return Batch(torch.arange(len(self._numeric)), self._numeric, self._categorical)
+
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step; the same object for every hop of a step."""
         step = replace(step, pool=Pool.TRAIN) if step.pool in (Pool.LABELLED, Pool.UNION) else step

@@ -44,9 +44,39 @@ ALIGNERS: dict[str, list[Options]] = {
 }
 
 ATTACKS: dict[str, list[Options]] = {
-    "direction": [{}, {"hints": 5}],
+    "attribute_inference": [{"known_rows": 100, "steps": 60}],
+    "clustering": [{}, {"on": "embeddings", "rounds": 0}],
+    "decoder": [{"known_rows": 100, "steps": 60}],
+    "direct_label_inference": [{}],
+    "direction": [{}, {"hints": 5}, {"hints": 5, "measure": "inner_product"}],
+    "equality_solving": [{}],
+    "exploit": [{"steps": 30, "hidden": 8}],
+    "hint_norm": [{}, {"hints": 5}],
+    "likelihood_ratio": [{}],
+    "membership": [{}],
+    "model_completion": [{"steps": 30}, {"steps": 30, "head": "mixmatch"}],
+    "model_inversion": [{"steps": 40, "rows": 200}, {"steps": 60, "rows": 200, "access": "black_box"}],
     "norm": [{}, {"positives": "majority"}],
+    "property_inference": [{}],
+    "residue": [{}],
+    "score_leakage": [{}],
+    "spectral": [{}],
+    "unsplit_label": [{"steps": 30}],
 }
+
+LOGIT_WIDE = {"direct_label_inference", "equality_solving", "residue"}
+"""Attacks on embeddings that are logits: their contract is run on a cut one wide."""
+
+ADVERTISER_LOOKS = {
+    "attribute_inference": "coloured",
+    "decoder": "advertiser",
+    "equality_solving": "advertiser",
+    "model_inversion": "advertiser",
+}
+"""Attacks by the advertiser, and the recorded run that they replay; all others are by a publisher."""
+
+NUMERIC_ONLY = {"equality_solving"}
+"""Attacks on a publisher without categorical columns."""
 
 IMPUTERS: dict[str, list[Options]] = {
     "class_mean": [{}],
