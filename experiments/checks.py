@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.explain import Origin, dotted
 from experiments.problems import raise_all, refusal
 from experiments.rules import ADVERTISER, PUBLISHER
-from experiments.schema import Config, DefenseSpec
+from experiments.schema import Config, DefenseSpec, HintsSection
 from vfl.errors import ConfigError, ThreatError, UserError
 from vfl.registry import build
+
+if TYPE_CHECKING:
+    from vfl.attacks import Needs
+
+_COUNTS = {"labelled_rows": "labelled rows", "known_rows": "rows of known features"}
+_SWITCHES = {
+    "prior": "the share of each class",
+    "scores": "the returned scores",
+    "victim_models": "the other parties' networks",
+}
 
 
 def check_members(config: Config, origin: Origin | None = None) -> None:
@@ -17,8 +27,9 @@ def check_members(config: Config, origin: Origin | None = None) -> None:
 
     `origin` says where the configuration came from, for the front of each line. Importing members imports torch.
 
-    Raises `RegistryError` for an unknown name, `ConfigError` for an unknown or refused option or a defense at the
-    wrong side, `ThreatError` for an attack that needs more than is granted; several as one `ConfigErrors`.
+    Raises `RegistryError` for an unknown name, `ConfigError` for an unknown or refused option, a defense at the wrong
+    side or one whose epsilon the rest of its stack voids, `ThreatError` for an attack that needs more than is granted;
+    several as one `ConfigErrors`.
     """
     found: list[UserError] = []
     for family, key, spec in _specs(config):
@@ -29,6 +40,7 @@ def check_members(config: Config, origin: Origin | None = None) -> None:
             found.append(type(error)(error.message, key=dotted(key, below)))
         else:
             found += _misplaced(config, family, key, member)
+    found = found or _void(config)
     origin = origin or Origin()
     raise_all([error.at(where=origin.where(error.key)) for error in found])
 
@@ -51,9 +63,9 @@ def _specs(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
 def _misplaced(config: Config, family: str, key: str, member: Any) -> list[UserError]:  # noqa: ANN401 - any family's
     index = int(key.rpartition(".")[2]) if family in ("defense", "attack") else 0
     if family == "defense":
-        return _wrong_side(config.defense[index], key, str(member.side))
+        return [*_wrong_side(config.defense[index], key, str(member.side)), *_unheeded(config, key, index, member)]
     if family == "attack":
-        return _beyond_the_grant(config, key, config.attack[index].key, member.needs.labelled_rows)
+        return _beyond_the_grant(config, key, config.attack[index].key, member.needs)
     return []
 
 
@@ -66,9 +78,51 @@ def _wrong_side(spec: DefenseSpec, key: str, side: str) -> list[UserError]:
     return [ConfigError(message, key=f"{key}.party")]
 
 
-def _beyond_the_grant(config: Config, key: str, name: str, needed: int) -> list[UserError]:
-    granted = config.threat.hints.labelled_rows
-    if needed <= granted:
+def _unheeded(config: Config, key: str, index: int, member: object) -> list[UserError]:
+    """Refuse a defense that acts on labels or on the loss beside a method that would not heed it."""
+    from vfl.defenses import LabelTransform, Penalty
+    from vfl.registry import find
+
+    if not isinstance(member, LabelTransform | Penalty) or getattr(find("method", config.method.name), "heeds", False):
         return []
-    advice = f"set threat.hints.labelled_rows={needed} or have {name!r} use fewer"
-    return [ThreatError(f"got an attack that needs {needed} labelled rows, allowed {granted}; {advice}", key=key)]
+    advice = "set method=vanilla or choose a defense that acts on what is sent"
+    message = refusal(config.defense[index].name, f"a method that heeds it, not {config.method.name!r}", advice)
+    return [ConfigError(message, key=f"{key}.name")]
+
+
+def _void(config: Config) -> list[UserError]:
+    """Return a refusal of each defense whose guarantee would not hold beside the others at its party."""
+    from vfl.privacy.ledger import void
+
+    members = [build("defense", spec.member) for spec in config.defense]
+    found: dict[str, UserError] = {}
+    for party in dict.fromkeys([ADVERTISER, PUBLISHER, *(spec.party for spec in config.defense if spec.party)]):
+        role = ADVERTISER if party == ADVERTISER else PUBLISHER
+        stack = [
+            index
+            for index, (spec, member) in enumerate(zip(config.defense, members, strict=True))
+            if (spec.party in (party, role) if spec.party else member.side == role)
+        ]
+        for place, reason in void([members[index] for index in stack]):
+            key = f"defense.{stack[place]}"
+            message = refusal(config.defense[stack[place]].name, "it without what voids it", "remove one or reorder")
+            found[key] = ConfigError(f"{message}: {reason}", key=key)
+    return list(found.values())
+
+
+def _beyond_the_grant(config: Config, key: str, name: str, needs: Needs) -> list[UserError]:
+    return [ThreatError(message, key=key) for message in beyond(needs, config.threat.hints, name)]
+
+
+def beyond(needs: Needs, hints: HintsSection, name: str) -> list[str]:
+    """Return a message for each thing that the attack called `name` needs and `hints` does not grant."""
+    found: list[str] = []
+    for key, what in _COUNTS.items():
+        needed, granted = getattr(needs, key), getattr(hints, key)
+        if needed > granted:
+            advice = f"set threat.hints.{key}={needed} or have {name!r} use fewer"
+            found.append(f"got an attack that needs {needed} {what}, allowed {granted}; {advice}")
+    for key, what in _SWITCHES.items():
+        if getattr(needs, key) and not getattr(hints, key):
+            found.append(f"got an attack that needs {what}, allowed none; set threat.hints.{key}=true or drop {name!r}")
+    return found

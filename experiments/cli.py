@@ -181,6 +181,50 @@ def show(
 @app.command(
     cls=_PlainCommand,
     epilog=_examples(
+        "vfl account run.yaml",
+        "vfl account --set defense='[{name: clipped_gaussian, noise_multiplier: 8}]' --json",
+        "vfl account --noise-multiplier 4 --steps 10",
+        "vfl account --target-epsilon 3 --steps 1000 --sample-rate 0.01 --batches-hidden",
+    ),
+)
+def account(  # noqa: PLR0913 - a command's parameters are its options
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG]")] = None,
+    sets: Sets = None,
+    delta: Annotated[float, typer.Option(help="The chance that the guarantee leaves open.")] = 1e-5,
+    noise_multiplier: Annotated[float | None, typer.Option(help="Noise std over sensitivity, of a plan.")] = None,
+    target_epsilon: Annotated[float | None, typer.Option(help="Find the noise multiplier for this epsilon.")] = None,
+    steps: Annotated[int, typer.Option(help="Releases about one row.")] = 1,
+    sample_rate: Annotated[float, typer.Option(help="Chance of a row to be in a step's batch.")] = 1.0,
+    batches_hidden: Annotated[
+        bool, typer.Option("--batches-hidden", help="No adversary ever learns which rows a batch holds.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compute what a plan guarantees before it is run.
+
+    With CONFIG or --set: the ledger its defenses would leave. With --noise-multiplier or --target-epsilon: one Gaussian
+    mechanism, by every accountant that applies.
+    """
+    from experiments import account as accounts
+
+    if noise_multiplier is None and target_epsilon is None:
+        from experiments.config import check_members, load, origin_of
+
+        asked = load(config, sets or ())
+        check_members(asked, origin_of(config, sets or ()))
+        found = accounts.of_config(asked, delta)
+    else:
+        given = [name for name, value in (("CONFIG", config), ("--set", sets)) if value]
+        mechanism = accounts.Mechanism(steps, sample_rate, delta, batches_hidden)
+        found = accounts.of_mechanism(mechanism, noise_multiplier, target_epsilon, given)
+    if as_json:
+        return emit_json(found)
+    sys.stdout.write("\n".join(accounts.lines(found)) + "\n")
+
+
+@app.command(
+    cls=_PlainCommand,
+    epilog=_examples(
         "vfl align publisher.csv advertiser.csv --key user_id",
         "vfl align publisher.csv advertiser.csv --key user_id --out aligned --json",
     ),
@@ -331,3 +375,7 @@ def _show_row(row: dict[str, Any], as_json: bool, later: dict[str, Any] | None =
     from experiments import present
 
     present.show(strict(row), Console(), later)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

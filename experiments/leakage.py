@@ -11,12 +11,15 @@ from typing import Any
 from experiments.plan import World, adversaries, party_folder, party_specs
 from experiments.progress import Progress
 from experiments.schema import AttackSpec, Config
+from experiments.threat import check_threat, victims
 from parties.isolate import Bounds, Isolation, folders
-from vfl.attacks import Attack, Needs
-from vfl.errors import ThreatError, UserError
+from vfl.attacks import Needs
+from vfl.errors import UserError
 from vfl.registry import build
 from vfl.seeds import Seeds
-from vfl.types import Kind, PartyId, Role
+from vfl.types import PartyId, Role
+
+__all__ = ["Target", "attack_all", "check_threat", "require_transcript"]
 
 JOBS = "parties.judging"
 
@@ -35,19 +38,6 @@ class Target:
         return adversaries(self.config, self.world)
 
 
-def check_threat(config: Config, world: World, attacks: Sequence[AttackSpec]) -> None:
-    """Refuse attacks that ask for more than the threat model grants; raises `ThreatError` naming the entry."""
-    parties = adversaries(config, world)
-    publisher = any(party != "advertiser" for party in parties)
-    received = {Kind.GRADIENT} if publisher else set[Kind]()
-    sent = {Kind.EMBEDDING} if publisher else {Kind.GRADIENT}
-    received |= {Kind.EMBEDDING} if "advertiser" in parties else set()
-    granted = config.threat.hints.labelled_rows
-    for place, spec in enumerate(attacks):
-        member: Attack = build("attack", spec.member)
-        _check_needs(member.needs, received, sent, granted, f"attack.{place}")
-
-
 def attack_all(
     target: Target, attacks: Sequence[AttackSpec], isolation: Isolation, progress: Progress
 ) -> dict[str, Any]:
@@ -63,34 +53,42 @@ def attack_all(
 
 
 def _attack(target: Target, spec: AttackSpec, isolation: Isolation, scratch: Path) -> dict[str, Any]:
-    member: Attack = build("attack", spec.member)
+    needs: Needs = build("attack", spec.member).needs
     seeds = Seeds(target.config.seed)
-    truth = _truth(target)
+    truth, under_attack = _truth(target), _folders(target, victims(target.config, target.world))
     granted, known = scratch / "granted", scratch / "known"
     for folder in (granted, known, scratch / "out"):
         folder.mkdir()
-    rows = min(member.needs.labelled_rows, target.config.threat.hints.labelled_rows)
-    hints = {"labelled_rows": rows, "seeds": seeds.scope("hints"), "out": str(granted / "hints")}
-    isolation.call(f"{JOBS}:hint", {**truth, **hints})
-    isolation.call(f"{JOBS}:hint_everything", {**truth, "out": str(known / "hints")})
+    grant = {name: getattr(needs, name) for name in ("labelled_rows", "known_rows", "prior", "scores", "victim_models")}
+    grant["seeds"] = seeds.scope("hints")
+    all_told = {**grant, "labelled_rows": None, "known_rows": None if needs.known_rows else 0}
+    work = {**truth, "victims": under_attack}
+    isolation.call(f"{JOBS}:hint", {**work, "grant": grant, "out": str(granted)})
+    isolation.call(f"{JOBS}:hint", {**work, "grant": all_told, "out": str(known)})
     seed = seeds.at("attack", spec.key)
     guesses = {
         "guess": _infer(target, spec, isolation, granted, scratch / "out" / "guess", seed),
         "upper": _infer(target, spec, isolation, known, scratch / "out" / "upper", seed),
+        "grant": str(granted),
+        "networks": _networks(target),
     }
-    marked = {"guesses": guesses, "hints": str(granted / "hints"), "seeds": seeds.scope("marks", spec.key)}
-    figures = isolation.call(f"{JOBS}:marks", {**truth, **marked})
-    return {**figures, "labelled_rows": rows, "adversaries": list(target.adversaries)}
+    figures = isolation.call(f"{JOBS}:marks", {**work, "guesses": guesses, "seeds": seeds.scope("marks", spec.key)})
+    return {**figures, "labelled_rows": needs.labelled_rows, "adversaries": list(target.adversaries)}
 
 
-def _infer(target: Target, spec: AttackSpec, isolation: Isolation, hints: Path, out: Path, seed: int) -> str:
-    places = [party_folder(target.run_dir, party) / "transcript" for party in target.adversaries]
+def _infer(target: Target, spec: AttackSpec, isolation: Isolation, grant: Path, out: Path, seed: int) -> str:
+    places = _folders(target, target.adversaries)
     out.mkdir()
-    seen = {"folders": folders(places), "parties": target.adversaries, "classes": len(target.world.described.classes)}
+    seen = {
+        "folders": list(places.values()),
+        "parties": list(places),
+        "classes": len(target.world.described.classes),
+        "networks": _networks(target),
+    }
     module = spec.name.partition(":")[0] if ":" in spec.name else ""
-    bounds = Bounds(read=folders([*places, hints]), write=folders([out]), module=module)
+    bounds = Bounds(read=(*places.values(), str(grant.resolve())), write=folders([out]), module=module)
     guess = str((out / "guess").resolve())
-    work = {"attack": spec.member, "view": seen, "hints": str((hints / "hints").resolve()), "seed": seed, "out": guess}
+    work = {"attack": spec.member, "view": seen, "grant": str(grant.resolve()), "seed": seed, "out": guess}
     isolation.call("parties.inference:infer", work, bounds)
     return guess
 
@@ -102,18 +100,24 @@ def _truth(target: Target) -> Mapping[str, Any]:
     return {"shard": shard, "folder": folder, "classes": len(target.world.described.classes)}
 
 
-def _check_needs(needs: Needs, received: set[Kind], sent: set[Kind], granted: int, key: str) -> None:
-    if needs.labelled_rows > granted:
-        raise ThreatError(
-            f"needs {needs.labelled_rows} labelled rows, threat.hints.labelled_rows grants {granted}; raise the grant",
-            key=key,
-        )
-    missing = sorted({*(needs.received - received), *(needs.sent - sent)})
-    if missing:
-        raise ThreatError(
-            f"needs {', '.join(missing)} envelopes, which these adversaries do not see; change threat.adversaries",
-            key=key,
-        )
+def _folders(target: Target, parties: Sequence[PartyId]) -> dict[PartyId, str]:
+    return {party: str(party_folder(target.run_dir, party).resolve()) for party in parties}
+
+
+def _networks(target: Target) -> dict[PartyId, dict[str, Any]]:
+    """Return how each party's networks are built, as the configuration tells everybody."""
+    specs = [spec for spec in party_specs(target.config, target.world, None) if spec.role != Role.REFEREE]
+    return {
+        spec.party: {
+            "bottom": spec.model.bottom,
+            "top": spec.model.top,
+            "role": spec.role.value,
+            "width": spec.model.widths.get(spec.party, 0),
+            "top_width": sum(spec.model.widths.values()),
+            "classes": spec.classes,
+        }
+        for spec in specs
+    }
 
 
 def require_transcript(target: Target) -> None:

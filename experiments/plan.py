@@ -227,7 +227,7 @@ def _defenses(config: Config, party: PartyId, role: Role) -> tuple[Mapping[str, 
     return tuple(
         spec.member
         for spec in config.defense
-        if (spec.party in (party, role.value) if spec.party else find("defense", spec.name).side == role)
+        if (spec.party in (party, role.value) if spec.party else build("defense", spec.member).side == role)
     )
 
 
@@ -256,7 +256,7 @@ def _check_classes(config: Config, described: Described) -> None:
         return
     got = f"got {len(described.classes)} classes in {config.data.name!r}"
     for place, spec in enumerate(config.defense):
-        if find("defense", spec.name).binary_only:
+        if build("defense", spec.member).binary_only:
             message = f"{got}, allowed 2 with defense {spec.name!r}; choose another defense"
             raise ConfigError(message, key=f"defense.{place}.name")
     asked = config.attack if "attack" in config.model_fields_set else ()  # the default ones are left out instead

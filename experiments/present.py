@@ -32,6 +32,9 @@ FIGURES = {
     "sign_free": ("sign-free", True),
     "abs_q95": ("abs q95", True),
     "accuracy": ("accuracy", True),
+    "auc": ("AUC", True),
+    "mae": ("mean error", False),
+    "nmse": ("MSE / variance", False),
     "mse": ("mse", False),
 }
 """By key of a leakage entry: what a person calls it, and whether more of it is more leakage."""

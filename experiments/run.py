@@ -16,6 +16,7 @@ import torch
 
 from experiments import config as configs
 from experiments import rundir
+from experiments.account import ledger
 from experiments.folder import read_row
 from experiments.leakage import Target, attack_all, check_threat, require_transcript
 from experiments.plan import (
@@ -255,7 +256,7 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "gain": figures["gain"],
         "method": {"name": facts.config.method.name, **figures["method"]},
         "leakage": dict(leakage),
-        "privacy": {"ledger": []},
+        "privacy": {"ledger": ledger(facts.config, facts.world)},
         "cost": _cost(facts, fit),
     }
 

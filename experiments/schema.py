@@ -213,9 +213,18 @@ class AttackSpec(Spec):
 
 
 class HintsSection(Section):
-    """What the threat model grants an adversary beyond its own view."""
+    """What the threat model grants an adversary beyond its own view; rows it knows the answer of are never scored.
+
+    `labelled_rows` and `known_rows` count training rows: of known class, and of known features at the parties under
+    attack. `prior` is the share of each class, `scores` are those of test rows, returned to the adversary, and
+    `victim_models` are the trained networks of the parties under attack (white box).
+    """
 
     labelled_rows: int = Field(1, ge=0)
+    known_rows: int = Field(0, ge=0)
+    prior: bool = False
+    scores: bool = False
+    victim_models: bool = False
 
 
 class Threat(Section):

@@ -7,22 +7,25 @@ from functools import partial
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from parties.mounts import Mounts, mount
 from parties.rows import Rows, leftover_base, leftover_order
 from parties.settle import settle
 from parties.spec import PartySpec
+from parties.teacher import Teacher
 from vfl.align import Alignment, AlignSide, Ids
 from vfl.data.cut import Shard
 from vfl.data.encode import EncodeOptions, fit
 from vfl.data.shard import LocalFrame, load_features, load_ids, load_keys
 from vfl.exchange import Mail, Outgoing
+from vfl.holding import TABLE_FILE, save_table
 from vfl.methods import Desk, Parts, Remembers, Side
 from vfl.registry import build
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.store import write_whole
-from vfl.types import Batch, Role, Step
+from vfl.types import Batch, Role, Step, TableSchema
 
 
 class FeatureParty:
@@ -39,6 +42,7 @@ class FeatureParty:
         self._remembered: dict[str, Tensor] = {}
         self._rows: Rows | None = None
         self._side: Side | None = None
+        self._schema = TableSchema()
 
     def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
         """Return a handler of the aligner before `prepare`, of the method after it."""
@@ -56,9 +60,17 @@ class FeatureParty:
             write_whole(folder / "encoder.json", encoder.to_json().encode())
         numeric, categorical = encoder.transform(local.frame)
         place, leftover = spec.roster.ids().index(spec.party), leftover_order(len(alignment.only), spec.seeds)
-        features, labels = (numeric, categorical), _training_labels(local, alignment)
-        self._rows = Rows(features, alignment, labels, spec.shared, leftover_base(place), leftover)
-        schema = encoder.schema
+        features, base = (numeric, categorical), leftover_base(place)
+        schema = self._schema = encoder.schema
+        mounts = mount(spec.defenses, spec.seeds, spec.classes)
+        labels = _training_labels(local, alignment)
+        self._rows = Rows(features, alignment, labels, spec.shared, base, leftover)
+        if labels is not None and mounts.changes_labels:
+            training = self.training_rows(alignment)
+            teacher = self._teacher(schema, numeric[training], categorical[training])
+            relabel = partial(_relabel, mounts, labels.open(), training, teacher)
+            self._rows = Rows(features, alignment, relabel(0), spec.shared, base, leftover)
+            self._rows.relabel = relabel if mounts.each_epoch else None
         self._side = self._make_side(
             Desk(
                 party=spec.party,
@@ -71,8 +83,9 @@ class FeatureParty:
                 seeds=spec.seeds.scope("method"),
                 rows=self._rows,
                 imputer=partial(build, "impute"),
-                bottom=lambda: spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds),
-                top=lambda width: spec.model.build_top(width, spec.classes, spec.seeds),
+                bottom=lambda: self._bottom(mounts, schema),
+                top=lambda width: mounts.wrap("top", spec.model.build_top(width, spec.classes, spec.seeds)),
+                penalty=lambda step, embeddings: mounts.penalty(step, self.batch(step), embeddings),
             )
         )
         self._restore_side()
@@ -124,7 +137,40 @@ class FeatureParty:
             self._side.resume(self._remembered)
 
     def close(self) -> None:
-        """Leave nothing behind beyond the transcript and the last checkpoint."""
+        """Leave this party's encoded rows by handle beside its transcript: what it may look up itself, no label."""
+        path = self._spec.path(TABLE_FILE)
+        if path is not None and self._spec.record_every and self._rows is not None:
+            save_table(path, self._rows.features(), self._schema)
+
+    def _bottom(self, mounts: Mounts, schema: TableSchema) -> nn.Module | None:
+        spec = self._spec
+        bottom = spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds)
+        return None if bottom is None else mounts.wrap("bottom", bottom)
+
+    def _teacher(self, schema: TableSchema, numeric: Tensor, categorical: Tensor) -> Teacher:
+        """Return what trains the label owner's own network; it is initialised like the run's, and shares nothing."""
+        spec = self._spec
+
+        def build() -> nn.Module | None:
+            bottom = spec.model.build_bottom(schema, spec.role, spec.party, spec.seeds)
+            width = spec.model.widths.get(spec.party, 0)
+            top = None if bottom is None else spec.model.build_top(width, spec.classes, spec.seeds)
+            return None if bottom is None or top is None else nn.Sequential(bottom, top)
+
+        options, seeds = spec.train.options(), spec.seeds.scope("teacher")
+        return Teacher(numeric, categorical, spec.classes, build, options, seeds)
+
+
+def _relabel(mounts: Mounts, labels: Tensor, training: Tensor, teacher: Teacher, epoch: int) -> Sealed[Tensor]:
+    """Return labels by local row with those of training rows as the defenses make them; validation rows keep theirs."""
+    made = mounts.relabel(labels[training], epoch, teacher.teach)
+    if made.ndim == 2:
+        weights = torch.nn.functional.one_hot(labels.clamp(min=0), mounts.classes).to(made.dtype)
+        weights[training] = made
+        return Sealed(weights)
+    mixed = labels.clone()
+    mixed[training] = made
+    return Sealed(mixed)
 
 
 def _training_labels(local: LocalFrame, alignment: Alignment) -> Sealed[Tensor] | None:

@@ -6,35 +6,98 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from vfl import checkpoint
-from vfl.attacks import Attack, Guess
+from vfl.attacks import Attack, Guess, Needs
+from vfl.errors import ThreatError
+from vfl.holding import TABLE_FILE, load_table
 from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.store import load_view
-from vfl.transcript import Hints
+from vfl.transcript import AdversaryView, Hints, Holding
+from vfl.types import PartyId, Role, TableSchema
+
+GRANT_FILE = "grant.safetensors"
+CONTROL = "control."
 
 
-def infer(attack: Mapping[str, Any], view: Mapping[str, Any], hints: str, seed: int, out: str) -> None:
+def infer(attack: Mapping[str, Any], view: Mapping[str, Any], grant: str, seed: int, out: str) -> None:
     """Run one attack on its view and write its guess to `out`.
 
-    `view` names the transcript folders, the parties that look and the number of classes. The attack's random stream
-    starts from `seed`, from which no stream of the run can be computed.
+    `view` names the folders of the parties that look, the number of classes, and how each party's networks are built.
+    `grant` is the folder of what the threat model grants. The attack's random stream starts from `seed`, from which no
+    stream of the run can be computed.
     """
     member: Attack = build("attack", attack)
-    folders = [Path(folder) for folder in view["folders"]]
-    seen = load_view(folders, tuple(view["parties"]), view["classes"], read_hints(hints))
-    guess = member.infer(seen, Seeds(seed).torch("infer"))
-    tensors = {"steps": guess.steps, "rows": guess.rows, "scores": guess.scores}
-    checkpoint.save(Path(out), {name: value.contiguous() for name, value in tensors.items()}, {"target": guess.target})
+    guess = member.infer(open_view(member.needs, view, Path(grant), Seeds(seed)), Seeds(seed).torch("infer"))
+    controls = {f"{CONTROL}{name}": scores for name, scores in guess.controls.items()}
+    tensors = {"steps": guess.steps, "rows": guess.rows, "scores": guess.scores, **controls}
+    facts = {"target": guess.target, "party": guess.party, "columns": guess.columns}
+    checkpoint.save(Path(out), {name: value.detach().contiguous() for name, value in tensors.items()}, facts)
 
 
-def read_hints(path: str) -> Hints:
-    """Return the labelled rows in a hints file."""
-    tensors, _ = checkpoint.load(Path(path))
-    return Hints(tensors["rows"], tensors["labels"])
+def open_view(needs: Needs, view: Mapping[str, Any], grant: Path, seeds: Seeds) -> AdversaryView:
+    """Return what an attack with such needs is handed: the adversary's folders, as far as it asked, and the grant."""
+    parties, folders = tuple(view["parties"]), [Path(folder) for folder in view["folders"]]
+    own: dict[PartyId, Holding] = {}
+    if needs.own_features or needs.own_models:
+        for party, folder in zip(parties, folders, strict=True):
+            networks = checkpoint.load(folder / "checkpoints" / "final.safetensors")[0] if needs.own_models else {}
+            own[party] = read_holding(folder / TABLE_FILE, networks, view["networks"][party], seeds)
+    transcripts = [folder / "transcript" for folder in folders]
+    return load_view(transcripts, parties, view["classes"], read_hints(grant, view["networks"], seeds), own)
+
+
+def read_holding(path: Path, networks: Mapping[str, Tensor], plan: Mapping[str, Any], seeds: Seeds) -> Holding:
+    """Return a party's rows with its networks rebuilt from `plan` and the tensors `networks`, where they are there.
+
+    Raises `ThreatError` where the run's method has changed a network into one that `plan` does not describe.
+    """
+    batch, schema, stored = load_table(path)
+    tensors = {**stored, **networks}
+    return Holding(
+        batch,
+        schema,
+        bottom=_restored(_bottom(plan, schema, seeds), tensors, "bottom."),
+        fresh=_bottom(plan, schema, seeds) if schema.columns else None,
+        top=_restored(build("model", plan["top"]).top(plan["top_width"], plan["classes"]), tensors, "top."),
+    )
+
+
+def read_hints(grant: Path, networks: Mapping[str, Any], seeds: Seeds) -> Hints:
+    """Return what the threat model grants, from its folder."""
+    tensors, _ = checkpoint.load(grant / GRANT_FILE)
+    victims = {
+        path.stem.removeprefix("victim-"): read_holding(path, {}, networks[path.stem.removeprefix("victim-")], seeds)
+        for path in sorted(grant.glob("victim-*.safetensors"))
+    }
+    prior = tensors.pop("prior", None)
+    return Hints(**tensors, prior=prior, victims=victims)
 
 
 def read_guess(path: str) -> Guess:
     """Return the guess in a file that `infer` wrote."""
     tensors, facts = checkpoint.load(Path(path))
-    return Guess(facts["target"], tensors["steps"], tensors["rows"], tensors["scores"])
+    controls = {key.removeprefix(CONTROL): value for key, value in tensors.items() if key.startswith(CONTROL)}
+    steps, rows, scores = (tensors[name] for name in ("steps", "rows", "scores"))
+    return Guess(facts["target"], steps, rows, scores, facts["party"], tuple(facts["columns"]), controls)
+
+
+def _bottom(plan: Mapping[str, Any], schema: TableSchema, seeds: Seeds) -> nn.Module | None:
+    if not schema.columns:
+        return None
+    with seeds.initialising("fresh"):
+        return build("model", plan["bottom"]).bottom(schema, Role(plan["role"]), plan["width"])
+
+
+def _restored(module: nn.Module | None, tensors: Mapping[str, Tensor], prefix: str) -> nn.Module | None:
+    own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    if module is None or not own:
+        return None
+    try:
+        module.load_state_dict(own)
+    except RuntimeError:
+        message = f"the method or a defense changed the {prefix[:-1]} network, so this attack cannot rebuild it"
+        raise ThreatError(f"{message}; choose an attack that reads the wire alone", key="attack") from None
+    return module.eval().requires_grad_(False)

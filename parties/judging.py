@@ -13,21 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parties.inference import read_guess, read_hints
+from parties.inference import GRANT_FILE, read_guess, read_hints
 from parties.leftovers import pseudo_labels, read_leftover, write_leftover
 from parties.referee import ORDER_FILE, SCORES_FILE
 from parties.references import alone, central
 from parties.settle import Settled, leftover, settled
 from parties.spec import PartySpec
 from vfl import checkpoint
+from vfl.attacks import Guess
 from vfl.data.cut import Shard
 from vfl.data.shard import labels_of, load_ids
+from vfl.holding import TABLE_FILE, load_table, save_table
 from vfl.metrics.utility import Utility, gain
-from vfl.referee import Truth, everything, grant, mark, refuse_hinted
+from vfl.referee import Truth, everything, mark, metric_of, refuse_hinted
+from vfl.referee import grant as labelled
 from vfl.registry import build
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
-from vfl.types import Role
+from vfl.types import Batch, Role
 
 Figures = dict[str, Any]
 
@@ -65,33 +68,81 @@ def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], se
     return figures
 
 
-def hint(shard: Shard, folder: str, classes: int, labelled_rows: int, seeds: Seeds, out: str) -> Figures:
-    """Write the labelled rows that the threat model grants to `out`; returns how many of each class they are."""
+def hint(
+    shard: Shard, folder: str, classes: int, grant: Mapping[str, Any], victims: Mapping[str, str], out: str
+) -> Figures:
+    """Write what the threat model grants to the folder `out`; returns how many labelled rows of each class that is.
+
+    `grant` holds `labelled_rows` and `known_rows` (`None` for all training rows: an upper-bound run), `prior`,
+    `scores`, `victim_models`, and the `seeds` of the draw. `victims` are the folders of the parties under attack.
+    """
     truth, _ = open_truth(shard, folder, classes)
-    granted = grant(truth, labelled_rows, seeds)
-    checkpoint.save(Path(out), {"rows": granted.rows, "labels": granted.labels}, {})
+    seeds: Seeds = grant["seeds"]
+    every = grant["labelled_rows"] is None
+    granted = everything(truth) if every else labelled(truth, grant["labelled_rows"], seeds)
+    tensors = {"rows": granted.rows, "labels": granted.labels}
+    if grant["prior"]:
+        counts = torch.bincount(truth.labels.open()[: truth.train], minlength=classes)
+        tensors["prior"] = counts.double() / counts.sum()
+    if grant["scores"]:
+        found, _ = checkpoint.load(Path(folder) / SCORES_FILE)
+        tensors |= {"score_rows": found["rows"], "scores": found["scores"]}
+    checkpoint.save(Path(out) / GRANT_FILE, tensors, {})
+    order = torch.randperm(truth.train, generator=seeds.torch("known"))
+    known = order if grant["known_rows"] is None else order[: grant["known_rows"]]
+    for party, place in victims.items():
+        if grant["victim_models"] or len(known):
+            _hint_victim(
+                Path(place), known.sort().values, grant["victim_models"], Path(out) / f"victim-{party}.safetensors"
+            )
     return {"granted": torch.bincount(granted.labels, minlength=classes).tolist()}
 
 
-def hint_everything(shard: Shard, folder: str, classes: int, out: str) -> Figures:
-    """Write the labels of all training rows to `out`: the grant of an upper-bound run, made by the referee alone."""
-    truth, _ = open_truth(shard, folder, classes)
-    granted = everything(truth)
-    checkpoint.save(Path(out), {"rows": granted.rows, "labels": granted.labels}, {})
-    return {"granted": len(granted.rows)}
+def _hint_victim(place: Path, known: Tensor, models: bool, out: Path) -> None:
+    batch, schema, _ = load_table(place / TABLE_FILE)
+    tensors = checkpoint.load(place / "checkpoints" / "final.safetensors")[0] if models else {}
+    networks = {key: value for key, value in tensors.items() if key.startswith(("bottom.", "top."))}
+    rows = Batch(batch.rows[known], batch.numeric[known], batch.categorical[known])
+    save_table(out, rows, schema, networks)
 
 
-def marks(shard: Shard, folder: str, classes: int, guesses: Mapping[str, str], hints: str, seeds: Seeds) -> Figures:
-    """Return the figures of one attack: its `guess`, and its upper bound from the guess it made knowing all labels."""
+def marks(
+    shard: Shard, folder: str, classes: int, guesses: Mapping[str, Any], victims: Mapping[str, str], seeds: Seeds
+) -> Figures:
+    """Return the figures of one attack: of its `guess`, and its upper bound from the guess it made knowing all.
+
+    `guesses` also names the `grant` the guess was made with, and the `networks` of the parties.
+    """
     truth, _ = open_truth(shard, folder, classes)
+    tables = {party: load_table(Path(place) / TABLE_FILE)[:2] for party, place in victims.items()}
+    truth = replace(truth, tables=tables)
     guess = read_guess(guesses["guess"])
-    refuse_hinted(guess, read_hints(hints))
-    metric = build("metric", "leak_auc")
+    refuse_hinted(guess, read_hints(Path(guesses["grant"]), guesses["networks"], Seeds(0)))
+    return figures_of(guess, read_guess(guesses["upper"]), truth, seeds)
+
+
+def figures_of(guess: Guess, best: Guess, truth: Truth, seeds: Seeds) -> Figures:
+    """Return a guess's figures, `upper` from the `best` guess, and the headline figure of each of its controls."""
+    metric = build("metric", metric_of(guess, truth))
     figures = mark(guess, truth, metric, seeds)
-    best = mark(read_guess(guesses["upper"]), truth, metric, seeds)
+    headline: str = metric.headline
     # An attack that takes no hints does not change its score when it knows all labels: its bound is the best sign.
-    figures["upper"] = max(best["leak_auc"], figures["leak_auc"], figures["sign_free"])
-    return figures
+    reached = [mark(best, truth, metric, seeds)[headline], figures[headline], figures.get("sign_free")]
+    known = [value for value in reached if value is not None]
+    figures["upper"] = (max if metric.more_is_worse else min)(known) if known else None
+    if guess.target == "labels" and truth.classes == 2 and guess.scores.ndim == 2:
+        figures = _with_decisions(guess, truth, figures, seeds)
+    if guess.controls:
+        held = {name: replace(guess, scores=scores, controls={}) for name, scores in guess.controls.items()}
+        figures["controls"] = {name: mark(each, truth, metric, seeds)[headline] for name, each in held.items()}
+    return {"target": guess.target, **figures}
+
+
+def _with_decisions(guess: Guess, truth: Truth, figures: Figures, seeds: Seeds) -> Figures:
+    """Add how often the attack's own decision between two classes is right; the headline stays the leak AUC."""
+    decided = mark(guess, truth, build("metric", "recovery"), seeds)
+    added = {name: decided[name] for name in ("accuracy", "balanced_accuracy", "majority")}
+    return {**figures, **added, "chance": {**decided["chance"], **(figures["chance"] or {})}}
 
 
 def _references(specs: Sequence[PartySpec], names: Sequence[str], truth: Truth, found: Settled) -> dict[str, Tensor]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import cast
 
 from flwr.app import ArrayRecord
 from torch import Tensor
 
 from parties.chains import Chains
 from vfl.channel import Channel
-from vfl.defenses import Defense, SendContext, State
+from vfl.defenses import Defense, Hook, SendContext, State
 from vfl.errors import WireError
+from vfl.exchange import ByClass
 from vfl.seeds import Seeds
 from vfl.store import TranscriptWriter
 from vfl.types import REFEREE, Envelope, Kind, PartyId
@@ -24,10 +27,18 @@ from vfl.wire import Codec, body_bytes, decode, encode
 
 @dataclass(slots=True)
 class Mounted:
-    """A defense at its party, with the state it carries from step to step, one a destination."""
+    """A defense at its party, with the state it carries from step to step, one a destination.
 
-    defense: Defense
+    All of a party's defenses are mounted, so that each has its own place; `acts_on` is empty where one sends nothing.
+    """
+
+    defense: Hook
     states: dict[PartyId, State] = field(default_factory=dict[PartyId, State])
+    acts_on: frozenset[Kind] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Note the kinds once: asking a protocol at every envelope is slow."""
+        self.acts_on = self.defense.kinds if isinstance(self.defense, Defense) else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +63,9 @@ class Outbox:
     chains: Chains = field(default_factory=Chains)
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
 
-    def send(self, envelope: Envelope) -> tuple[str, ArrayRecord]:
-        """Return the record that leaves the party in place of this envelope."""
-        defended = self._defend(envelope)
+    def send(self, envelope: Envelope, by_class: ByClass | None = None) -> tuple[str, ArrayRecord]:
+        """Return the record that leaves the party in place of this envelope; `by_class` is for its defenses alone."""
+        defended = self._defend(envelope, by_class)
         key, record = encode(defended, self.codec)
         self.chains.add(envelope.dst, key, record)
         if self.recorder is not None:
@@ -63,22 +74,25 @@ class Outbox:
             self.sent_bytes[envelope.kind] = self.sent_bytes.get(envelope.kind, 0) + body_bytes(record)
         return key, record if self.channel is None else self.channel.seal(envelope.dst, key, record)
 
-    def _defend(self, envelope: Envelope) -> Envelope:
+    def _defend(self, envelope: Envelope, by_class: ByClass | None) -> Envelope:
         if not self.mounted:
             return envelope
         body = envelope.body
         for place, mounted in enumerate(self.mounted):
-            if envelope.kind not in mounted.defense.kinds:
+            if envelope.kind not in mounted.acts_on:
                 continue
+            defense = cast(Defense, mounted.defense)
             seeds, labels = self.sender.seeds, self.sender.labels
             ctx = SendContext(
                 step=envelope.step,
                 generator=seeds.torch("defense", place, envelope.dst, envelope.step),
                 labels=labels(envelope.rows) if labels else None,
                 classes=self.sender.classes,
+                rows=envelope.rows,
+                by_class=None if by_class is None else partial(by_class, envelope.dst),
             )
-            state = mounted.states.get(envelope.dst) or mounted.defense.init()
-            body, mounted.states[envelope.dst] = mounted.defense.apply(body, state, ctx)
+            state = mounted.states.get(envelope.dst) or defense.init()
+            body, mounted.states[envelope.dst] = defense.apply(body, state, ctx)
         return replace(envelope, body=body)
 
 

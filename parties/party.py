@@ -17,7 +17,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
-from parties.outbox import Inbox, Mounted, Outbox, Sender
+from parties.mounts import mount
+from parties.outbox import Inbox, Outbox, Sender
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
@@ -119,7 +120,10 @@ class Party:
         about = _EMPTY if outgoing.rows is None else outgoing.rows
         rows = about if isinstance(about, Mapping) else dict.fromkeys(outgoing.bodies, about)
         return [
-            self.outbox.send(Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], body))
+            self.outbox.send(
+                Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], body),
+                outgoing.by_class,
+            )
             for party, body in outgoing.bodies.items()
         ]
 
@@ -207,10 +211,9 @@ def join(spec: PartySpec, player: Player, labels: Callable[[Tensor], Tensor] | N
     transcript = spec.path("transcript")
     recorder = TranscriptWriter(transcript, spec.record_every) if transcript and spec.record_every else None
     channel = Channel(spec.party) if spec.channel else None
-    mounted = [Mounted(build("defense", defense)) for defense in spec.defenses]
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
     hops = {hop.name: hop for hop in run_hops(spec)}
-    outbox = Outbox(sender, spec.codec, mounted, recorder, channel)
+    outbox = Outbox(sender, spec.codec, mount(spec.defenses, spec.seeds, spec.classes).mounted, recorder, channel)
     party = Party(spec, player, outbox, Inbox(spec.party, recorder, channel), channel, hops)
     _register(party)
     return party

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vfl.align import Alignment
+from vfl.defenses import hard
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.types import Batch, Pool, Step
@@ -34,6 +36,8 @@ class Rows:
 
     An epoch's rows are gathered once in the order all parties share, so that a batch is a slice. `base` is the first
     handle of the party's own leftover rows and `leftover` the order they stand in, `(n,)` positions in `only`.
+    `relabel`, where a defense makes labels anew, gives those of an epoch by local row, `(n,)` classes or `(n, classes)`
+    weights.
     """
 
     def __init__(
@@ -48,7 +52,8 @@ class Rows:
         own = alignment.only if leftover is None else alignment.only[leftover]
         order = torch.cat([alignment.order, own])
         self._numeric, self._categorical = features[0][order], features[1][order]
-        self._labels = None if labels is None else Sealed(labels.open()[order])
+        self._order, self._labels = order, None if labels is None else Sealed(labels.open()[order])
+        self.relabel: Callable[[int], Sealed[Tensor]] | None = None
         self._believed = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
         self._shared, self._base, self._aligned = shared, base, len(alignment.order)
         edges = [0, alignment.train, alignment.train + alignment.valid, self._aligned, len(order)]
@@ -76,7 +81,7 @@ class Rows:
             raise PermissionError("this party holds no labels")
         own = (rows < self._aligned) | ((rows >= self._base) & (rows < self._base + self.counts[Pool.LEFTOVER]))
         found = torch.full_like(rows, -1)
-        found[own] = self._labels.open()[self._places(rows[own])]
+        found[own] = hard(self._labels.open()[self._places(rows[own])])
         known, believed = self._believed
         if len(known):
             place = torch.searchsorted(known, rows).clamp_max(len(known) - 1)
@@ -88,6 +93,10 @@ class Rows:
         """Take these classes for the labels of another party's rows, until told others: for this party's defenses."""
         order = torch.argsort(rows)
         self._believed = (rows[order], labels[order])
+
+    def features(self) -> Batch:
+        """Return the features of every aligned row in handle order, without labels."""
+        return Batch(torch.arange(len(self._numeric)), self._numeric, self._categorical)
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step; the same object for every hop of a step."""
@@ -120,6 +129,8 @@ class Rows:
             if step.shuffle:
                 generator = self._shared.torch("batches", step.phase, step.pool.value, step.epoch)
                 rows = rows[torch.randperm(len(rows), generator=generator)]
+            if self.relabel is not None and step.pool == Pool.TRAIN:
+                self._labels = Sealed(self.relabel(step.epoch).open()[self._order])
             self._epochs[step.pool] = cached = (key, self.take(rows))
         return cached[1]
 

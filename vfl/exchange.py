@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -13,6 +13,10 @@ Mail = Mapping[PartyId, Envelope]
 """What a handler is given: the envelope of each sender, for the hop at hand."""
 
 
+ByClass = Callable[[PartyId], Tensor]
+"""What a body to a party would be if every row were of one class, `(classes, rows, dim)`: for defenses, never sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """What a handler sends: one `(rows, dim)` body for each destination, and its report.
@@ -20,11 +24,13 @@ class Outgoing:
     `rows` are the handles that all bodies are about, or those of each destination's body by itself.
 
     `report` holds figures for the coordinator (a loss, a count): they are seen by it and by whoever started the run.
+    `by_class` is for the sender's own defenses and good until the handler's side is called again.
     """
 
     rows: Tensor | Mapping[PartyId, Tensor] | None = None
     bodies: Mapping[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
     report: Mapping[str, float] = field(default_factory=dict[str, float])
+    by_class: ByClass | None = None
 
 
 NOTHING = Outgoing()

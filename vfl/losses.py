@@ -10,12 +10,14 @@ from torch.nn import functional
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean cross-entropy of `(rows, 1)` binary or `(rows, classes)` logits against `(rows,)` class ids.
 
-    Of no rows it is 0, with a gradient of none.
+    Labels may be `(rows, classes)` weights instead, of any sign and sum: the loss is linear in them. Of no rows it is
+    0, with a gradient of none.
     """
     if not len(labels):
         return logits.sum()
     if logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
+        positive = labels[:, 1] if labels.ndim == 2 else labels
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], positive.to(logits.dtype))
     return functional.cross_entropy(logits, labels)
 
 

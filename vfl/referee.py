@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,15 +12,21 @@ from torch import Tensor
 
 from vfl.attacks import Guess
 from vfl.errors import VflError
+from vfl.holding import column_values
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.transcript import Hints
+from vfl.types import Batch, PartyId, TableSchema
+
+_NONE = torch.empty(0, dtype=torch.int64)
+_METRICS = {"features": "reconstruction", "membership": "membership", "proportion": "proportion"}
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
     """The classes of all aligned rows by handle, `(n,)` int64, sealed; handles below `train` are training rows.
 
+    `tables` are the encoded tables of the parties under attack, by handle.
     `leftover` are the sorted handles of rows that one party holds, and their classes, `(m,)` each.
     """
 
@@ -27,6 +34,9 @@ class Truth:
     train: int
     classes: int
     leftover: tuple[Tensor, Tensor] = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    tables: Mapping[PartyId, tuple[Batch, TableSchema]] = field(
+        default_factory=dict[PartyId, tuple[Batch, TableSchema]]
+    )
 
     def of(self, rows: Tensor) -> Tensor:
         """Return the `(n,)` classes of some handles; raises `VflError` for a handle that no row has."""
@@ -66,12 +76,35 @@ def everything(truth: Truth) -> Hints:
 
 
 def refuse_hinted(guess: Guess, hints: Hints) -> None:
-    """Raise `VflError` if a guess scores a row whose label the attack was given."""
-    hinted = torch.isin(guess.rows, hints.rows)
+    """Raise `VflError` if a guess scores a row whose answer the attack was given."""
+    given = {"labels": hints.rows, "features": None, "attribute": None}.get(guess.target, _NONE)
+    if given is None:
+        victim = hints.victims.get(guess.party)
+        given = _NONE if victim is None else victim.batch.rows
+    hinted = torch.isin(guess.rows, given)
     if bool(hinted.any()):
-        raise VflError(f"the attack scored {int(hinted.sum())} entries of rows it knew the label of; leave them out")
+        raise VflError(f"the attack scored {int(hinted.sum())} entries of rows it knew the answer of; leave them out")
+
+
+def answer(guess: Guess, truth: Truth) -> Tensor:
+    """Return what the guess is held against: `(n,)` classes, or category ids, or membership; `(n, columns)` values."""
+    if guess.target == "membership":
+        return (guess.rows < truth.train).long()
+    if guess.target in ("labels", "proportion"):
+        return truth.of(guess.rows)
+    batch, schema = truth.tables[guess.party]
+    if not guess.columns or not set(guess.columns) <= set(schema.columns):
+        raise VflError(f"the attack guessed columns {guess.columns} of {guess.party}, which has {schema.columns}")
+    values = column_values(batch, schema, guess.columns)[guess.rows]
+    return values[:, 0].long() if guess.target == "attribute" else values
+
+
+def metric_of(guess: Guess, truth: Truth) -> str:
+    """Return the metric that marks a guess: by its target, and for labels by how many classes there are."""
+    by_target = {"labels": "leak_auc" if truth.classes == 2 else "recovery", "attribute": "recovery"}
+    return by_target.get(guess.target) or _METRICS[guess.target]
 
 
 def mark(guess: Guess, truth: Truth, metric: Any, seeds: Seeds) -> dict[str, Any]:  # noqa: ANN401 - any metric of the family
     """Return a metric's figures for a guess, looked up against truth."""
-    return metric.result(guess, truth.of(guess.rows), seeds.numpy("intervals"))
+    return metric.result(guess, answer(guess, truth), seeds.numpy("intervals"))

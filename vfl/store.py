@@ -10,7 +10,7 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ import safetensors.numpy
 from flwr.app import Array, ArrayRecord
 
 from vfl.errors import DataError
-from vfl.transcript import AdversaryView, Hints
+from vfl.transcript import AdversaryView, Hints, Holding
 from vfl.types import Envelope, PartyId
 from vfl.wire import STYPE, body_bytes, decode
 
@@ -93,7 +93,11 @@ def envelopes(folder: Path) -> Iterator[tuple[Direction, Envelope]]:
 
 
 def load_view(
-    folders: Sequence[Path], parties: tuple[PartyId, ...], classes: int, hints: Hints | None = None
+    folders: Sequence[Path],
+    parties: tuple[PartyId, ...],
+    classes: int,
+    hints: Hints | None = None,
+    own: Mapping[PartyId, Holding] | None = None,
 ) -> AdversaryView:
     """Return the view of parties that pool their own transcript folders, envelopes in step order."""
     found = [entry for folder in folders for entry in envelopes(folder)]
@@ -105,6 +109,7 @@ def load_view(
         sent=tuple(envelope for way, envelope in outside if way == "sent"),
         received=tuple(envelope for way, envelope in outside if way == "received"),
         hints=hints or Hints(),
+        own=own or {},
     )
 
 

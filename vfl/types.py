@@ -135,7 +135,7 @@ class Batch:
     """The rows of one step as one party holds them: `(rows,)` handles, its features, and labels where it owns them.
 
     `numeric` is `(rows, p)` float32, `categorical` `(rows, f)` int64 indices into each column's vocabulary,
-    `labels` `(rows,)` int64 classes or `None`.
+    `labels` `(rows,)` int64 classes or `None`; where a defense made them, they may be `(rows, classes)` weights.
     """
 
     rows: Tensor

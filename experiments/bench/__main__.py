@@ -1,4 +1,4 @@
-"""`python -m experiments.bench throughput|psi [--json]`."""
+"""`python -m experiments.bench throughput|psi|defenses [--json]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import psi, throughput
+from experiments.bench import defenses, psi, throughput
 from experiments.bench.figures import Figure, report
 
 
@@ -31,10 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     matching.add_argument("--ids", type=int, default=psi.IDS, help="of each side")
     matching.add_argument("--repeats", type=int, default=1)
     matching.set_defaults(run=lambda options: psi.measure(options.ids, options.repeats))
+    guarding = which.add_parser("defenses", parents=[common], help="what each defense costs a batch of 1024 x 64")
+    guarding.add_argument("--repeats", type=int, default=15)
+    guarding.set_defaults(run=lambda options: list(defenses.measure(options.repeats)))
     options = parser.parse_args(arguments)
     figures: list[Figure] = options.run(options)
     if options.json:
         sys.stdout.write(json.dumps(report(figures), indent=2) + "\n")
+    elif options.benchmark == "defenses":
+        sys.stdout.write("\n".join(defenses.table(figures)) + "\n")
     else:
         _show(figures)
 
@@ -45,7 +50,6 @@ def _throughput(options: argparse.Namespace) -> list[Figure]:
         for workload in options.workload or sorted(throughput.WORKLOADS, reverse=True):
             for batch in options.batch or throughput.BATCHES:
                 figure = throughput.measure(workload, batch, backend, options.repeats, options.seconds)
-                figures.append(figure)
                 sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
     return figures
 

@@ -7,9 +7,34 @@ from typing import Any
 Options = dict[str, Any]
 
 DEFENSES: dict[str, list[Options]] = {
+    "adversarial": [{}, {"weight": 2.0, "hidden": 8}],
+    "cae": [{}, {"entropy": 0.0}],
+    "clipped_gaussian": [{}, {"on": "gradient", "clip_l2": 0.01, "noise_multiplier": 4.0}],
+    "clipped_laplace": [{}, {"on": "gradient", "clip_l1": 0.01, "epsilon": 0.1}],
+    "dcae": [{}],
+    "dcor": [{}, {"protects": "labels", "weight": 1.0}],
+    "discrete_grad": [{}, {"bins": 2, "spread": 0.5}],
+    "dp_sgd": [{}, {"noise_multiplier": 0.1, "clip_l2": 10.0}],
+    "dropout": [{}, {"rate": 0.0}],
+    "fedpass": [{}, {"at": "top", "passports": 1}],
     "gaussian_noise": [{}, {"ratio": 0.0}],
+    "grad_average": [{}],
+    "grad_clip": [{}, {"clip_l2": 1e-3}],
+    "grad_compression": [{}, {"keep": 1.0}, {"residual": "row"}],
+    "grad_perturb": [{}, {"epsilon": 0.01}],
+    "kdk": [{}, {"gap": 0.0}],
+    "laplace_noise": [{}, {"ratio": 0.0}],
+    "lp_2st": [{}, {"epsilon": 0.1, "first": 0.2, "temperature": 3.0}],
     "marvell": [{}, {"s": 0.25, "uv": "same"}, {"uv": "zero", "decay": 0.0}],
     "max_norm": [{}],
+    "mid": [{}, {"at": "top", "weight": 1.0}],
+    "mixpro": [{}, {"small": "half", "mean": "mixed", "goal_degrees": 90.0}],
+    "pe_loss": [{}, {"softening": 0.01}],
+    "ppdl": [{}, {"fraction": 1.0, "threshold": 0.0}],
+    "randomized_response": [{}, {"debias": False, "epsilon": 0.1}],
+    "rounding": [{}, {"digits": 0}],
+    "rr_with_prior": [{}, {"epsilon": 3.0}],
+    "tpsl": [{}, {"draw": "once", "epsilon": 0.1}],
 }
 
 ALIGNERS: dict[str, list[Options]] = {
@@ -19,9 +44,39 @@ ALIGNERS: dict[str, list[Options]] = {
 }
 
 ATTACKS: dict[str, list[Options]] = {
-    "direction": [{}, {"hints": 5}],
+    "attribute_inference": [{"known_rows": 100, "steps": 60}],
+    "clustering": [{}, {"on": "embeddings", "rounds": 0}],
+    "decoder": [{"known_rows": 100, "steps": 60}],
+    "direct_label_inference": [{}],
+    "direction": [{}, {"hints": 5}, {"hints": 5, "measure": "inner_product"}],
+    "equality_solving": [{}],
+    "exploit": [{"steps": 30, "hidden": 8}],
+    "hint_norm": [{}, {"hints": 5}],
+    "likelihood_ratio": [{}],
+    "membership": [{}],
+    "model_completion": [{"steps": 30}, {"steps": 30, "head": "mixmatch"}],
+    "model_inversion": [{"steps": 40, "rows": 200}, {"steps": 60, "rows": 200, "access": "black_box"}],
     "norm": [{}, {"positives": "majority"}],
+    "property_inference": [{}],
+    "residue": [{}],
+    "score_leakage": [{}],
+    "spectral": [{}],
+    "unsplit_label": [{"steps": 30}],
 }
+
+LOGIT_WIDE = {"direct_label_inference", "equality_solving", "residue"}
+"""Attacks on embeddings that are logits: their contract is run on a cut one wide."""
+
+ADVERTISER_LOOKS = {
+    "attribute_inference": "coloured",
+    "decoder": "advertiser",
+    "equality_solving": "advertiser",
+    "model_inversion": "advertiser",
+}
+"""Attacks by the advertiser, and the recorded run that they replay; all others are by a publisher."""
+
+NUMERIC_ONLY = {"equality_solving"}
+"""Attacks on a publisher without categorical columns."""
 
 IMPUTERS: dict[str, list[Options]] = {
     "class_mean": [{}],

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contracts.members import ATTACKS, cases, label
+from tests.contracts.members import ATTACKS, LOGIT_WIDE, NUMERIC_ONLY, cases, label
 from vfl.attacks import Attack, Guess
 from vfl.registry import build, names
-from vfl.transcript import AdversaryView, Hints
-from vfl.types import Envelope, Kind
+from vfl.transcript import AdversaryView, Hints, Holding
+from vfl.types import Batch, Envelope, Kind, TableSchema
 
-STEPS, BATCH, DIM, POPULATION = 60, 64, 8, 960
+STEPS, BATCH, DIM, COLUMNS, POPULATION = 60, 64, 8, 4, 960
+SIDES = (("publisher_1", "advertiser"), ("advertiser", "publisher_1"))
 
 
 def test_every_member_has_a_row():
@@ -34,28 +35,84 @@ def truth() -> Tensor:
     return (torch.rand(POPULATION, generator=torch.Generator().manual_seed(99)) < 0.2).long()
 
 
+class Flat(torch.nn.Module):
+    """A linear bottom on the numeric columns."""
+
+    def __init__(self, width: int, stream: torch.Generator) -> None:
+        super().__init__()
+        self.weight = torch.randn(COLUMNS, width, generator=stream)
+
+    def forward(self, batch: Batch) -> Tensor:
+        return batch.numeric @ self.weight
+
+
+class Added(torch.nn.Module):
+    """A top with one bias and no weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(1))
+
+
+def holding(stream: torch.Generator, rows: Tensor, *, width: int, models: bool, colours: bool = True) -> Holding:
+    """Columns of noise, and networks of random weights."""
+    numeric = torch.randn(POPULATION, COLUMNS, generator=stream)
+    categorical = torch.randint(2, 6, (POPULATION, 1), generator=stream)
+    names = tuple(f"n{place}" for place in range(COLUMNS))
+    bottom, fresh = Flat(width, stream), Flat(width, stream)
+    return Holding(
+        Batch(rows, numeric[rows], categorical[rows, : int(colours)]),
+        TableSchema(names, ("colour",), (6,)) if colours else TableSchema(names),
+        bottom if models else None,
+        fresh,
+        Added() if models else None,
+    )
+
+
 def noise_view(attack: Attack, seed: int = 0) -> AdversaryView:
-    """A view of several epochs in which every body is noise, with the hints that the attack asks for."""
+    """A view of several epochs in which every body and column is noise, with the hints that the attack asks for."""
     stream = torch.Generator().manual_seed(seed)
+    needs, everyone = attack.needs, torch.arange(POPULATION)
+    looks, other = SIDES[needs.known_rows > 0 or needs.victim_models]
+    name = type(attack).__module__.rpartition(".")[2]
+    width = 1 if name in LOGIT_WIDE else DIM
     per_epoch = POPULATION // BATCH
     orders = [torch.randperm(POPULATION, generator=stream) for _ in range(STEPS // per_epoch)]
     batches = torch.cat(orders).split(BATCH)
 
+    def body(kind: Kind, rows: int) -> Tensor:
+        noise = torch.randn(rows, 2 if kind == Kind.SCORE else width, generator=stream)
+        return noise.softmax(dim=1) if kind == Kind.SCORE else noise
+
     def envelopes(kinds: frozenset[Kind], src: str, dst: str) -> tuple[Envelope, ...]:
         return tuple(
-            Envelope(3 * step, kind, src, dst, rows, torch.randn(BATCH, DIM, generator=stream))
+            Envelope(3 * step, kind, src, dst, rows, body(kind, len(rows)))
             for step, rows in enumerate(batches)
             for kind in sorted(kinds)
         )
 
-    needs = attack.needs
     hinted = torch.randperm(POPULATION, generator=stream)[: needs.labelled_rows]
+    scored = everyone[POPULATION // 2 :]
+    known = torch.randperm(POPULATION, generator=stream)[: needs.known_rows].sort().values
+    models, colours = needs.victim_models, name not in NUMERIC_ONLY
+    victims = {other: holding(stream, known, width=width, models=models, colours=colours)}
+    chances = torch.rand(len(scored), 2, generator=stream)
+    hints = Hints(
+        hinted,
+        truth()[hinted],
+        prior=torch.tensor([0.8, 0.2], dtype=torch.float64) if needs.prior else None,
+        score_rows=scored if needs.scores else everyone[:0],
+        scores=chances / chances.sum(dim=1, keepdim=True) if needs.scores else chances[:0],
+        victims=victims if needs.known_rows or needs.victim_models else {},
+    )
+    own = {looks: holding(stream, everyone, width=width, models=needs.own_models)}
     return AdversaryView(
-        parties=("publisher_1",),
+        parties=(looks,),
         classes=2,
-        sent=envelopes(needs.sent, "publisher_1", "advertiser"),
-        received=envelopes(needs.received, "advertiser", "publisher_1"),
-        hints=Hints(hinted, truth()[hinted]),
+        sent=envelopes(needs.sent, looks, other),
+        received=envelopes(needs.received, other, looks),
+        hints=hints,
+        own=own if needs.own_features or needs.own_models else {},
     )
 
 
@@ -76,20 +133,28 @@ def test_guess_is_well_formed(attack):
 
 
 def test_scores_only_entries_it_was_given(attack):
+    """An opinion on an entry is on one it saw; an opinion on a row (all steps 0) is on an aligned row."""
     view = noise_view(attack)
     given = set[tuple[int, int]]()
     for envelope in (*view.sent, *view.received):
         given |= {(envelope.step, row) for row in envelope.rows.tolist()}
     guess = infer(attack, view)
+    if not guess.steps.any():
+        given = {(0, row) for row in range(POPULATION)}
+        assert len(guess.rows.unique()) == len(guess.rows)
     assert pair_ids(guess.steps, guess.rows) <= given
 
 
-def test_never_scores_a_hinted_row(attack):
+def test_never_scores_a_row_it_knows_the_answer_of(attack):
     view = noise_view(attack)
     extra = torch.arange(10)
-    wider = dataclasses.replace(view, hints=Hints(extra, truth()[extra]))
-    for each in (view, wider):
-        assert not torch.isin(infer(attack, each).rows, each.hints.rows).any()
+    wider = dataclasses.replace(view, hints=dataclasses.replace(view.hints, rows=extra, labels=truth()[extra]))
+    for each in (view, wider) if attack.needs.labelled_rows < 2 else (view,):
+        guess = infer(attack, each)
+        if guess.target == "labels":
+            assert not torch.isin(guess.rows, each.hints.rows).any()
+        if guess.party in each.hints.victims:
+            assert not torch.isin(guess.rows, each.hints.victims[guess.party].batch.rows).any()
 
 
 def test_same_stream_gives_the_same_guess(attack):
@@ -103,11 +168,62 @@ def test_same_stream_gives_the_same_guess(attack):
 
 
 def test_is_at_chance_on_noise(attack):
-    """Over independent views the mean batch AUC is 0.5, within four standard errors of the views' own spread."""
-    means = torch.tensor([_mean_batch_auc(infer(attack, noise_view(attack, seed))) for seed in range(12)])
+    """Over independent views the figure is chance's, within four standard errors of the views' own spread."""
+    guesses = [infer(attack, noise_view(attack, seed)) for seed in range(12)]
+    found = [CHANCES[guess.target](guess, noise_view(attack, seed)) for seed, guess in enumerate(guesses)]
+    means = torch.tensor([value for value, _ in found])
+    off = means - found[0][1]
     error = means.std() / len(means) ** 0.5
-    assert (means.mean() - 0.5).abs() < 4 * error
-    assert (means - 0.5).abs().max() < 0.1
+    assert off.mean().abs() < 4 * error + 1e-6
+    assert off.abs().max() < 0.1
+
+
+def _labels_auc(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+    return _mean_batch_auc(guess), 0.5
+
+
+def _share_correlation(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+    """The correlation of guessed with true shares over batches, divided by ten to share the labels' tolerance."""
+    batches = [guess.steps == step for step in guess.steps.unique()]
+    true = torch.stack([truth()[guess.rows[each]].double().mean() for each in batches])
+    guessed = torch.stack([guess.scores[each].double().mean() for each in batches])
+    return float(torch.corrcoef(torch.stack([true, guessed]))[0, 1]) / 10, 0.0
+
+
+def _nothing_explained(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+    """The mean correlation of guessed with true columns."""
+    return _mean_correlation(guess, hidden(guess, view)), 0.0
+
+
+def _ids_named(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+    """The share of ids named correctly where four are equally likely."""
+    return float((guess.scores.argmax(dim=1) == hidden(guess, view)[:, 0]).double().mean()), 0.25
+
+
+def _members_auc(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+    return _mean_batch_auc(guess), 0.5
+
+
+CHANCES = {
+    "labels": _labels_auc,
+    "proportion": _share_correlation,
+    "features": _nothing_explained,
+    "attribute": _ids_named,
+    "membership": _members_auc,
+}
+
+
+def hidden(guess: Guess, view: AdversaryView) -> Tensor:
+    """The victim's true columns, which no noise view was made from: drawn afresh."""
+    stream = torch.Generator().manual_seed(123)
+    if guess.target == "attribute":
+        return torch.randint(2, 6, (POPULATION, 1), generator=stream)[guess.rows]
+    return torch.randn(POPULATION, len(guess.columns), generator=stream)[guess.rows]
+
+
+def _mean_correlation(guess: Guess, true: Tensor) -> float:
+    pairs = zip(guess.scores.double().T, true.double().T, strict=True)
+    return float(torch.stack([torch.corrcoef(torch.stack(pair))[0, 1].nan_to_num() for pair in pairs]).mean())
 
 
 def _mean_batch_auc(guess: Guess) -> float:

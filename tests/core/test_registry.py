@@ -81,7 +81,7 @@ def test_build_by_name_and_by_spec():
         ("impute", {}, ConfigError, "name: got None"),
         ("defense", {"name": 3}, ConfigError, "name: got 3"),
         ("defense", {"name": "marvell", "S": 1}, ConfigError, "S: no option of defense 'marvell' named 'S'"),
-        ("attack", {"name": "direction", "hint": 1}, ConfigError, "did you mean 'hints'? (known: hints)"),
+        ("attack", {"name": "direction", "hint": 1}, ConfigError, "did you mean 'hints'? (known: hints, measure)"),
         ("defense", {"name": "max_norm", "s": 1}, ConfigError, "s: defense 'max_norm' takes no options, got 's'"),
         ("defense", {"name": "marvell", "kinds": []}, ConfigError, "kinds: no option of defense 'marvell'"),
         ("attack", {"name": "direction", "hints": "many"}, ConfigError, "hints: got 'many' for attack 'direction'"),

@@ -161,7 +161,7 @@ def cifar(folder, rows: int = 6) -> np.ndarray:
     images = rng.integers(0, 256, (rows + 2, 32, 32, 3), dtype=np.uint8)
     batches = folder / "cifar10" / "cifar-10-batches-py"
     batches.mkdir(parents=True)
-    for name, part in (("data_batch_1", images[:rows]), ("test_batch", images[rows:])):
+    for name, part in (("data_batch_1", images[:4]), ("data_batch_2", images[4:rows]), ("test_batch", images[rows:])):
         planes = part.transpose(0, 3, 1, 2).reshape(len(part), -1)
         batch = {b"data": planes, b"labels": [place % 10 for place in range(len(part))]}
         (batches / name).write_bytes(pickle.dumps(batch))
@@ -190,6 +190,8 @@ def test_cifar_batches_and_parquet_hold_the_same_pictures(tmp_path):
         assert described.notes == ()
     some = build("data", {"name": "cifar10", "rows": 4})
     assert some.describe(tmp_path / "pickles").rows == 6
+    left_out = some.read(["px_0_0_0"], tmp_path / "pickles")["px_0_0_0"]
+    assert left_out.tolist() == images[[0, 1, 2, 3, 6, 7], 0, 0, 0].tolist()
     assert some.labels(tmp_path / "pickles").tolist() == [0, 1, 2, 3, 0, 1]
 
 

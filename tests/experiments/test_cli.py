@@ -17,8 +17,8 @@ from vfl.registry import FAMILIES
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).with_name("example_row.json")
 LOCAL = str(ROOT / "configs" / "run" / "quick_local.yaml")
-COMMANDS = [["simulate"], ["attack"], ["show"], ["align"], ["list"], ["config", "check"], ["config", "schema"]]
-COMMANDS += [["data", name] for name in ("list", "describe", "split", "generate", "fetch")]
+COMMANDS = [["simulate"], ["attack"], ["show"], ["align"], ["account"], ["list"], ["config", "check"]]
+COMMANDS += [["config", "schema"], *(["data", name] for name in ("list", "describe", "split", "generate", "fetch"))]
 
 
 class Calls(list):

@@ -69,7 +69,10 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
         },
         "defense": [],
         "attack": [{"name": "norm", "as": None}, {"name": "direction", "as": None, "hints": 1}],
-        "threat": {"adversaries": ["publisher"], "hints": {"labelled_rows": 1}},
+        "threat": {
+            "adversaries": ["publisher"],
+            "hints": {"labelled_rows": 1, "known_rows": 0, "prior": False, "scores": False, "victim_models": False},
+        },
         "record": {"every": 1, "max_mb": 512, "keep": "run"},
         "references": ["advertiser_alone", "central"],
     }
@@ -79,8 +82,8 @@ def test_an_empty_file_is_the_default_run(write):
     assert load(write("")) == load(write("# nothing\n")) == load()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "run").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_shipped_run_passes_the_check(path):
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("[rt]*/*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_run_and_threat_passes_the_check(path):
     check_members(load(path), origin_of(path))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from parties.confine import landlock_abi
-from parties.inference import read_guess
+from parties.inference import GRANT_FILE, read_guess
 from parties.isolate import Bounds, folders
 from vfl import checkpoint
 from vfl.errors import PeekError
@@ -215,9 +215,9 @@ def run(tmp_path, monkeypatch) -> Path:
     for name in ("code", "view", "out"):
         (tmp_path / name).mkdir()
     (tmp_path / "code" / "peek_attack.py").write_text(ATTACK)
-    TranscriptWriter(tmp_path / "view", 1).flush()
+    TranscriptWriter(tmp_path / "view" / "transcript", 1).flush()
     nothing = torch.empty(0, dtype=torch.int64)
-    checkpoint.save(tmp_path / "view" / "hints", {"rows": nothing, "labels": nothing}, {})
+    checkpoint.save(tmp_path / "view" / GRANT_FILE, {"rows": nothing, "labels": nothing}, {})
     checkpoint.save(tmp_path / "referee" / "truth.safetensors", {"labels": torch.tensor(SECRET, dtype=torch.uint8)}, {})
     return tmp_path
 
@@ -227,8 +227,8 @@ def attack(isolation, run: Path, member: dict, confined: bool = True) -> bytes:
     guess = str(run / "out" / "guess")
     work = {
         "attack": {"target": str(run / "referee" / "truth.safetensors"), **member},
-        "view": {"folders": folders([run / "view"]), "parties": ("publisher_1",), "classes": 2},
-        "hints": str(run / "view" / "hints"),
+        "view": {"folders": folders([run / "view"]), "parties": ("publisher_1",), "classes": 2, "networks": {}},
+        "grant": str(run / "view"),
         "seed": 0,
         "out": guess,
     }
@@ -300,7 +300,7 @@ def test_the_package_an_attack_is_in_runs_confined_too(warm_isolation, run):
     (package / "__init__.py").write_text(f"STOLEN = open({str(truth)!r}, 'rb').read()")
     (package / "inner.py").write_text("from peek_pkg import STOLEN\nfrom peek_attack import Works as Inner\n")
     limits = Bounds(folders([run / "view"]), folders([run / "out"]), "peek_pkg.inner")
-    work = {"attack": {"name": "peek_pkg.inner:Inner"}, "hints": "", "seed": 0, "out": "", "view": {}}
+    work = {"attack": {"name": "peek_pkg.inner:Inner"}, "grant": "", "seed": 0, "out": "", "view": {}}
     with pytest.raises(PeekError, match=r"reading .*truth\.safetensors"):
         warm_isolation.call("parties.inference:infer", work, limits)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from parties.inference import read_guess
+from parties.inference import GRANT_FILE, read_guess
 from parties.isolate import PACKAGE, Bounds, Isolation, code_places, folders
 from vfl import checkpoint
 from vfl.attacks.norm import Norm
@@ -137,11 +137,13 @@ def bounds(tmp_path: Path, *read: Path, module: str = "iso_jobs") -> Bounds:
 def infer(isolation, tmp_path: Path, view: Path, attack: dict, confined: bool = True) -> Path:
     hints = tmp_path / "hints"
     hints.mkdir(exist_ok=True)
-    checkpoint.save(hints / "hints", {"rows": torch.tensor([1]), "labels": torch.tensor([1])}, {})
-    limits = bounds(tmp_path, view, hints, module=attack["name"].partition(":")[0] if ":" in attack["name"] else "")
-    seen = {"folders": folders([view]), "parties": ("publisher_1",), "classes": 2}
+    checkpoint.save(hints / GRANT_FILE, {"rows": torch.tensor([1]), "labels": torch.tensor([1])}, {})
+    limits = bounds(
+        tmp_path, view.parent, hints, module=attack["name"].partition(":")[0] if ":" in attack["name"] else ""
+    )
+    seen = {"folders": folders([view.parent]), "parties": ("publisher_1",), "classes": 2, "networks": {}}
     out = tmp_path / "out" / "guess"
-    work = {"attack": attack, "view": seen, "hints": str(hints / "hints"), "seed": 3, "out": str(out)}
+    work = {"attack": attack, "view": seen, "grant": str(hints), "seed": 3, "out": str(out)}
     isolation.call("parties.inference:infer", work, limits if confined else None)
     return out
 
@@ -213,10 +215,12 @@ def test_a_view_is_plain_values_and_has_no_place_for_a_secret(view):
         "received",
         "hints",
         "loss_reduction",
+        "own",
     }
     assert {field.name for field in fields(Envelope)} == {"step", "kind", "src", "dst", "rows", "body"}
     assert not hasattr(seen, "__dict__")
-    assert leaves(seen) == {str, int, Kind, torch.Tensor}
+    assert leaves(seen) == {str, int, Kind, torch.Tensor, dict, type(None)}
+    assert seen.own == seen.hints.victims == {}
     assert len(seen.hints.labels) == 0
 
 
@@ -256,7 +260,7 @@ def test_an_error_inside_our_own_code_is_told_too(warm_isolation, tmp_path, view
     with pytest.raises(PartyError, match="TypeError"):
         warm_isolation.call("parties.inference:infer", {"attack": {"name": "norm"}}, bounds(tmp_path, view, module=""))
     broken = {"folders": 3, "parties": ("publisher_1",), "classes": 2}
-    work = {"attack": {"name": "norm"}, "view": broken, "hints": "", "seed": 0, "out": ""}
+    work = {"attack": {"name": "norm"}, "view": broken, "grant": "", "seed": 0, "out": ""}
     with pytest.raises(PartyError, match="TypeError: 'int' object is not iterable"):
         warm_isolation.call("parties.inference:infer", work, bounds(tmp_path, view, module=""))
 

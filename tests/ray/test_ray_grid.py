@@ -15,8 +15,16 @@ FOUR = {
     "three": ["worst_texture"],
     "advertiser": ["worst_area"],
 }
+STACK = [
+    {"name": "tpsl", "epsilon": 4.0},
+    {"name": "dcor", "protects": "labels"},
+    {"name": "max_norm"},
+    {"name": "dropout"},
+    {"name": "clipped_gaussian"},
+]
 CASES = {
     "default": {},
+    "every hook defended": {"defense": STACK},
     "defended": {"defense": MARVELL},
     "three publishers": {"split": FOUR},
     "labels only": {"split": {"name": "columns", "publisher": ["mean_radius"], "advertiser": []}},

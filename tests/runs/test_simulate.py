@@ -46,7 +46,8 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("step", [3, 7, 20, 44])
 @pytest.mark.usefixtures("every_step")
 def test_a_killed_run_resumes_to_the_same_digest_and_transcript(tmp_path: Path, step: int) -> None:
-    defended = {"defense": [{"name": "marvell", "s": 1.0}]}  # it carries state from step to step
+    states = [{"name": "tpsl"}, {"name": "marvell", "s": 1.0}, {"name": "grad_compression", "residual": "row"}]
+    defended = {"defense": [*states, {"name": "mid"}, {"name": "dropout"}]}  # all that carries anything between steps
     whole = run(tmp_path / "whole", **defended)
     asked = config(**SMALL, **defended)
     with pytest.raises(KeyboardInterrupt):

@@ -2,37 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from vfl.transcript import AdversaryView
-from vfl.types import Kind
+from vfl.types import Kind, PartyId
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What an attack must be granted: envelope kinds it reads and labelled rows it knows; and whether it is binary."""
+    """What an attack must be granted, and what of the adversary's own it reads; it is handed that and no more.
+
+    `received` and `sent` are envelope kinds. `own_features` and `own_models` are what the adversary holds anyway.
+    The threat model must grant the rest: `labelled_rows` rows of known label, the class `prior`, the `scores` of test
+    rows returned to the adversary, `known_rows` training rows whose features at other parties it knows, and those
+    parties' `victim_models`. `binary_only` attacks are undefined above two classes.
+    """
 
     received: frozenset[Kind] = frozenset()
     sent: frozenset[Kind] = frozenset()
     labelled_rows: int = 0
     binary_only: bool = False
+    own_features: bool = False
+    own_models: bool = False
+    prior: bool = False
+    scores: bool = False
+    known_rows: int = 0
+    victim_models: bool = False
+
+
+Target = Literal["labels", "proportion", "features", "attribute", "membership"]
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """An attack's opinion, one entry for each row it scored at each step.
+    """An attack's opinion, one entry for each row it scored at each step; `steps` and `rows` are `(n,)` int64.
 
-    `steps` and `rows` are `(n,)` int64; `scores` is `(n,)` (greater means class 1 is likelier) or `(n, classes)`.
+    An attack that gives one opinion on a row whatever the step leaves all `steps` 0. By `target`, `scores` are:
+
+    * `labels`: `(n,)`, greater where class 1 is likelier, or `(n, classes)`, greatest at the likeliest class;
+    * `proportion`: `(n,)`, the guessed share of class 1 in the entry's batch, the same for all of its rows;
+    * `features`: `(n, columns)`, the encoded values of `columns` at `party` (a category by its id);
+    * `attribute`: `(n, ids)`, greatest at the likeliest id of the one categorical column in `columns` at `party`;
+    * `membership`: `(n,)`, greater where the row is likelier to have been trained on.
+
+    `controls` are scores of the same shape by the same head from something that holds less (a random network, the
+    adversary's own columns alone): what is no better than its control is no leakage of the wire.
     """
 
-    target: Literal["labels"]
+    target: Target
     steps: Tensor
     rows: Tensor
     scores: Tensor
+    party: PartyId = ""
+    columns: tuple[str, ...] = ()
+    controls: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 class Attack(Protocol):

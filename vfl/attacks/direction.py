@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,13 +29,18 @@ class Direction:
     Reference: O. Li, J. Sun, X. Yang, W. Gao, H. Zhang, J. Xie, V. Smith, C. Wang, Label Leakage and Protection in
     Two-party Split Learning, ICLR 2022, https://arxiv.org/abs/2102.08504
 
+    With `measure` `inner_product` the score is the inner product instead of the cosine: long gradients count for more.
+
     The paper grants a gradient of one positive row in each batch, before noise. Here the known rows may be of either
     class, are known once for the whole run, and are seen through the defense like any other.
     """
 
     hints: int = 1
+    measure: Literal["cosine", "inner_product"] = "cosine"
 
     def __post_init__(self) -> None:
+        if self.measure not in ("cosine", "inner_product"):
+            raise ValueError(f"measure: got {self.measure!r}, allowed 'cosine' or 'inner_product'; the first is usual")
         if self.hints < 1:
             raise ValueError(f"hints: got {self.hints}, allowed any whole number from 1; 1 is the paper's attack")
 
@@ -44,12 +50,12 @@ class Direction:
         return Needs(received=frozenset({Kind.GRADIENT}), labelled_rows=self.hints, binary_only=True)
 
     def infer(self, view: AdversaryView, rng: torch.Generator) -> Guess:
-        """Return one score from -1 to 1 for each received gradient row not hinted; draws nothing from `rng`."""
+        """Return one score for each received gradient row not hinted, a cosine's from -1 to 1; draws nothing."""
         del rng
-        seen = view.gradients()
+        seen = view.gradients() if self.measure == "cosine" else view.gradients().unscaled()
         body = seen.body.double()
         norms = body.norm(dim=1, keepdim=True)
-        units = torch.where(norms > 0, body / norms, 0.0)
+        units = torch.where(norms > 0, body / norms, 0.0) if self.measure == "cosine" else body
         _, batch = torch.unique_consecutive(seen.steps, return_inverse=True)
         scores = units.new_zeros(len(units))
         for known, scored in self._parts(view, seen):

@@ -70,7 +70,7 @@ class Cifar10:
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these pixels for all rows, training rows first."""
         check_columns(columns, COLUMNS, where="cifar10")
-        frames = [pixel_frame(_images(path)[:count], COLUMNS, columns) for path, count in self._taken(root)]
+        frames = [pixel_frame(_images(path, count), COLUMNS, columns) for path, count in self._taken(root)]
         return pd.concat(frames, ignore_index=True)
 
     def labels(self, root: Path | None) -> np.ndarray:
@@ -88,7 +88,8 @@ class Cifar10:
         for path in TRAIN.find(root):
             used = sum(count for _, count in taken)
             taken.append((path, min(len(_labels(path)), self.rows - used) if self.rows else len(_labels(path))))
-        return taken + [(path, len(_labels(path))) for path in TEST.find(root, required=False)]
+        used_files = [(path, count) for path, count in taken if count]
+        return used_files + [(path, len(_labels(path))) for path in TEST.find(root, required=False)]
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -115,12 +116,12 @@ def _labels(path: Path) -> np.ndarray:
     return table["label"].to_numpy().astype(np.int64)
 
 
-def _images(path: Path) -> np.ndarray:
-    """Return `(n, 32, 32, 3)` uint8."""
+def _images(path: Path, count: int) -> np.ndarray:
+    """Return the first `count` pictures of a file, `(count, 32, 32, 3)` uint8."""
     if path.suffix != ".parquet":
-        planes = np.asarray(_batch(path)[b"data"], np.uint8).reshape(-1, CHANNELS, SIDE, SIDE)
+        planes = np.asarray(_batch(path)[b"data"], np.uint8)[:count].reshape(-1, CHANNELS, SIDE, SIDE)
         return planes.transpose(0, 2, 3, 1)
-    found = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in _encoded(path)]
+    found = [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in _encoded(path)[:count]]
     return np.stack(found)
 
 

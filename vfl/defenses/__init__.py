@@ -1,14 +1,20 @@
-"""Defenses: one file each. Pure functions on what a party is about to send."""
+"""Defenses: one file each. A defense says where it acts by which method it has: apply, transform, penalty or wrap.
+
+Several hooks on one defense are allowed: an auto-encoder of labels transforms them and wraps the top that is to be
+decoded. Every defense states `side` and `binary_only`; nothing here knows a method, a party or a grid.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vfl.types import Kind, Role
+from vfl.seeds import Seeds
+from vfl.types import Batch, Kind, Role
 
 State = dict[str, Tensor]
 """What a defense carries from step to step: tensors by name, so that a checkpoint can hold it."""
@@ -19,8 +25,10 @@ class SendContext:
     """What a defense may know when it acts: its sender's own knowledge and nothing else.
 
     `generator` is this defense's own stream at this step. `labels` are the sender's `(rows,)` int64 labels of the
-    rows in the body, `None` at a publisher. `classes` is the number of label classes. `loss_reduction` says whether
-    per-sample gradients carry a factor 1/rows (`mean`) or not (`sum`).
+    rows in the body, `None` at a publisher; where a defense of the labels is mounted too, they are those it made.
+    `classes` is the number of label classes. `loss_reduction` says whether per-sample gradients carry a factor 1/rows
+    (`mean`) or not (`sum`). `rows` are the `(rows,)` handles of the body. `by_class` gives what an undefended body
+    would be if every row were of one class, `(classes, rows, dim)`; `None` where the method has no such gradients.
     """
 
     step: int
@@ -28,18 +36,61 @@ class SendContext:
     labels: Tensor | None
     classes: int
     loss_reduction: Literal["mean", "sum"] = "mean"
+    rows: Tensor | None = None
+    by_class: Callable[[], Tensor] | None = None
 
 
-class Defense(Protocol):
-    """A frozen dataclass of options with a pure `apply`. The body it gets must not be changed in place.
+@dataclass(frozen=True, slots=True)
+class LabelContext:
+    """What a defense of the labels may know: the label owner's own streams and columns.
 
-    `kinds` are the envelope kinds it acts on (others pass untouched), `side` the role it is mounted at, `binary_only`
-    whether it is undefined for more than two classes.
+    `seeds` is the defense's own scope, `epoch` the epoch that the labels are made for (0 where they are made once).
+    `teach(labels, rows)` trains the label owner's own network, on its own columns alone, on the `(m,)` places `rows`
+    among the training rows with `(m,)` or `(m, classes)` labels, and returns its `(n, classes)` probabilities of all
+    training rows.
     """
 
-    kinds: ClassVar[frozenset[Kind]]
-    side: ClassVar[Role]
-    binary_only: ClassVar[bool]
+    seeds: Seeds
+    classes: int
+    epoch: int
+    teach: Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class PenaltyContext:
+    """What a penalty may know: the step, its own stream, and the party's own batch (with labels if it owns them)."""
+
+    step: int
+    generator: torch.Generator
+    batch: Batch
+    classes: int
+
+
+class Hook(Protocol):
+    """What every defense states: the role it is mounted at, and whether it is undefined above two classes."""
+
+    @property
+    def side(self) -> Role:
+        """The role whose knowledge it needs."""
+        ...
+
+    @property
+    def binary_only(self) -> bool:
+        """Whether it is undefined for more than two classes."""
+        ...
+
+
+@runtime_checkable
+class Defense(Hook, Protocol):
+    """A frozen dataclass of options with a pure `apply`. The body it gets must not be changed in place.
+
+    `kinds` are the envelope kinds it acts on (others pass untouched).
+    """
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of envelope it acts on."""
+        ...
 
     def init(self) -> State:
         """Return the state before the first step."""
@@ -48,3 +99,54 @@ class Defense(Protocol):
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return what is sent in place of the `(rows, dim)` body, of the same shape and dtype, and the next state."""
         ...
+
+
+@runtime_checkable
+class LabelTransform(Hook, Protocol):
+    """A defense of the training labels themselves: everything that trains or acts on labels afterwards sees its own.
+
+    `each_epoch` says whether the labels are made anew for every epoch, which composes, or once.
+    """
+
+    @property
+    def each_epoch(self) -> bool:
+        """Whether labels are made anew for every epoch."""
+        ...
+
+    def transform(self, labels: Tensor, ctx: LabelContext) -> Tensor:
+        """Return what `(n,)` int64 training labels become: classes again, or `(n, classes)` weights of any sign."""
+        ...
+
+
+@runtime_checkable
+class Penalty(Hook, Protocol):
+    """A defense that adds to its party's local loss: at a publisher on its embedding, else on each one received."""
+
+    def penalty(self, h: Tensor, ctx: PenaltyContext) -> Tensor:
+        """Return a differentiable scalar of the `(rows, dim)` embedding, a mean over rows like the loss."""
+        ...
+
+
+@runtime_checkable
+class Wrap(Hook, Protocol):
+    """A defense inside a network: it wraps a party's bottom or the top when that is built.
+
+    A wrapped module may draw and regularise while gradients are enabled; without them it is deterministic.
+    """
+
+    @property
+    def place(self) -> Literal["bottom", "top"]:
+        """Which network it wraps."""
+        ...
+
+    def wrap(self, module: nn.Module, seeds: Seeds) -> nn.Module:
+        """Return a module of the same inputs and output shape. `seeds` is the defense's own scope.
+
+        Raises `ConfigError` for a network it cannot wrap correctly.
+        """
+        ...
+
+
+def hard(labels: Tensor) -> Tensor:
+    """Return `(n,)` classes of `(n,)` classes or `(n, classes)` weights: the class of greatest weight."""
+    return labels.argmax(dim=1) if labels.ndim == 2 else labels

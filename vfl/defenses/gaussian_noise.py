@@ -32,6 +32,7 @@ class GaussianNoise:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.ratio) and self.ratio >= 0):

@@ -43,6 +43,8 @@ class Marvell:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = True
+    couples_rows: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.s) and self.s > 0):

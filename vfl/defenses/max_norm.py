@@ -30,6 +30,7 @@ class MaxNorm:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    couples_rows: ClassVar[bool] = True
 
     def init(self) -> State:
         """Return the empty state: every batch stands alone."""

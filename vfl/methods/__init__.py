@@ -58,7 +58,9 @@ class Desk:
     `rows` are this party's own. `imputer(spec)` makes a member of the impute family. `bottom()` is `None` for a party
     without columns. `widths` are
     the cut widths of every party with a bottom, publishers first, in roster order. `top(width)` builds the fusing
-    network (advertiser only). Networks are initialised from the party's own streams.
+    network (advertiser only). Networks are initialised from the party's own streams. `penalty(step, embeddings)` is
+    what this party's defenses add to its loss on embeddings by party, `None` where they add nothing: a publisher gives
+    its own embedding, the advertiser those it received.
     """
 
     party: PartyId
@@ -73,6 +75,7 @@ class Desk:
     imputer: Callable[[Mapping[str, Any] | str], Imputer]
     bottom: Callable[[], nn.Module | None]
     top: Callable[[int], nn.Module]
+    penalty: Callable[[Step, Mapping[PartyId, Tensor]], Tensor | None]
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step."""

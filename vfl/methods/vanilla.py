@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
@@ -40,6 +41,8 @@ class Vanilla:
     """
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
+    heeds: ClassVar[bool] = True
+    """Whether defenses that change labels or add to the loss are obeyed."""
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return the one phase: the aligned rows, epoch after epoch."""
@@ -85,7 +88,12 @@ class VanillaPublisher:
         """Update the bottom model with the gradient that came back, `(rows, width)`."""
         (gradient,) = mail.values()
         self._optimizer.zero_grad()
-        cast(Tensor, self._embedding).backward(gradient.body)
+        embedding = cast(Tensor, self._embedding)
+        penalty = self._desk.penalty(step, {self._desk.party: embedding})
+        if penalty is None:
+            embedding.backward(gradient.body)
+        else:
+            torch.autograd.backward([embedding, penalty], [gradient.body, torch.ones_like(penalty)])
         self._optimizer.step()
         self._embedding = None
         return NOTHING
@@ -135,10 +143,11 @@ class VanillaAdvertiser:
         leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
         logits = self._top(self._joined(leaves, self._own_leaf))
         loss = classification_loss(logits, cast(Tensor, batch.labels))
-        loss.backward()
+        penalty = self._desk.penalty(step, leaves)
+        (loss if penalty is None else loss + penalty).backward()
         self._loss = loss.item()
         gradients = {party: cast(Tensor, leaf.grad) for party, leaf in leaves.items()}
-        return Outgoing(batch.rows, gradients)
+        return Outgoing(batch.rows, gradients, by_class=partial(self._by_class, leaves, self._own_leaf))
 
     def finish(self, step: Step, mail: Mail) -> Outgoing:
         """Carry the gradient through the own bottom model and update, beside the publishers' backward."""
@@ -155,6 +164,15 @@ class VanillaAdvertiser:
             own = None if self._bottom is None else self._bottom(batch)
             logits = self._top(self._joined({party: mail[party].body for party in self._desk.publishers}, own))
         return Outgoing(batch.rows, {"referee": probabilities(logits)}, report=valid_report(step, batch, logits))
+
+    def _by_class(self, leaves: dict[PartyId, Tensor], own: Tensor | None, party: PartyId) -> Tensor:
+        """Return what `party` would be sent if all rows were of one class, `(classes, rows, width)`."""
+        with torch.enable_grad():
+            logits = self._top(self._joined(leaves, own))
+            rows, classes = len(logits), range(self._desk.classes)
+            losses = [classification_loss(logits, torch.full((rows,), each)) for each in classes]
+            gradients = [torch.autograd.grad(loss, leaves[party], retain_graph=True)[0] for loss in losses]
+        return torch.stack(gradients)
 
     def _joined(self, embeddings: dict[PartyId, Tensor], own: Tensor | None) -> Tensor:
         return torch.cat([*embeddings.values(), *([] if own is None else [own])], dim=1)

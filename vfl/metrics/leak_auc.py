@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +12,15 @@ from scipy.special import erfc
 from torch import Tensor
 
 from vfl.attacks import Guess
-from vfl.metrics.intervals import RESAMPLES, Floats, bootstrap_mean, percentile_interval, rank, weighted_auc
+from vfl.metrics.intervals import (
+    RESAMPLES,
+    Floats,
+    bootstrap_auc,
+    bootstrap_mean,
+    percentile_interval,
+    rank,
+    weighted_auc,
+)
 
 _BISECTIONS = 50
 
@@ -40,12 +48,15 @@ class LeakAuc:
 
     resamples: int = RESAMPLES
 
+    headline: ClassVar[str] = "leak_auc"
+    more_is_worse: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         if self.resamples < 1:
             raise ValueError(f"resamples: got {self.resamples}, allowed any whole number from 1")
 
     def result(self, guess: Guess, labels: Tensor, rng: np.random.Generator) -> dict[str, Any]:
-        """Return the figures by name, with the 95 % bootstrap `ci` of `leak_auc` over batches.
+        """Return the figures by name, with the 95 % bootstrap `ci` of `leak_auc` over batches, of one batch over rows.
 
         `labels` are the `(n,)` true classes of `guess.rows`. `batches` counts those used and `skipped` those of one
         class; with none to use every figure is `None`. Scores of shape `(n, 2)` count as class 1 less class 0. Raises
@@ -69,9 +80,17 @@ class LeakAuc:
             "sign_free": float(np.maximum(auc, 1 - auc).mean()),
             "chance": chance(ones[used], (sizes - ones)[used]),
             "prior_only": 0.5,
-            "ci": percentile_interval(bootstrap_mean(auc, rng, self.resamples)),
             **counts,
+            **self._interval(scores, positive, auc, len(sizes), rng),
         }
+
+    def _interval(
+        self, scores: Floats, positive: NDArray[np.bool_], auc: Floats, batches: int, rng: np.random.Generator
+    ) -> dict[str, Any]:
+        if batches > 1:
+            return {"ci": percentile_interval(bootstrap_mean(auc, rng, self.resamples))}
+        resampled = bootstrap_auc(scores, positive, rng, self.resamples)
+        return {"ci": percentile_interval(resampled), "ci_over": "rows"}
 
 
 def batch_auc(scores: Floats, positive: NDArray[np.bool_], batch: NDArray[np.intp]) -> Floats:

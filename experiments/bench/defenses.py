@@ -1,0 +1,129 @@
+"""What each defense costs a batch of 1024 rows of 64 coordinates, in milliseconds, beside what it replaces."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from experiments.bench.figures import Figure
+from vfl.defenses import Defense, LabelContext, LabelTransform, Penalty, PenaltyContext, SendContext, Wrap
+from vfl.models.mlp import Mlp
+from vfl.registry import build, names
+from vfl.seeds import Seeds
+from vfl.types import Batch, Role, TableSchema
+
+ROWS, DIM, COLUMNS = 1024, 64, 20
+LABELLED_ROWS = 100_000
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "clipped_gaussian": [{}, {"on": "gradient"}],
+    "dcor": [{}, {"protects": "labels"}],
+    "fedpass": [{}, {"at": "top"}],
+    "grad_compression": [{}, {"residual": "row"}],
+    "mid": [{}, {"at": "top"}],
+}
+"""Option sets beyond the default whose cost may differ."""
+
+
+def measure(repeats: int) -> Iterator[Figure]:
+    """Yield one figure a defense and hook: least milliseconds, for labels those of 100,000 rows once.
+
+    The least of the repeats is what the work costs where nothing else runs. A wrapped network's reference is the bare
+    one's forward and backward; other hooks add to nothing.
+    """
+    for name in names("defense"):
+        for options in OPTIONS.get(name, [{}]):
+            member = build("defense", {"name": name, **options})
+            told = "/".join([name, *(str(value) for value in options.values())])
+            for hook, work, bare in _hooks(member):
+                reference = _least_ms(bare, repeats) if bare else None
+                value = _least_ms(work, repeats)
+                yield Figure(f"{told}/{hook}", value, "ms", reference, reference and reference / value, repeats)
+
+
+def table(figures: Sequence[Figure]) -> list[str]:
+    """Return the figures as lines of a Markdown table, with what each adds to its reference."""
+    lines = ["| defense and hook | ms | without it, ms | added, ms |", "| --- | ---: | ---: | ---: |"]
+    for figure in figures:
+        bare = figure.reference or 0.0
+        without = "" if figure.reference is None else f"{bare:.2f}"
+        lines.append(f"| {figure.name} | {figure.value:.2f} | {without} | {figure.value - bare:.2f} |")
+    return lines
+
+
+Work = Callable[[], object]
+
+
+def _hooks(member: Any) -> Iterator[tuple[str, Work, Work | None]]:  # noqa: ANN401 - any defense
+    generator, batch = Seeds(0).torch("bench"), _batch()
+    body = torch.randn((ROWS, DIM), generator=generator) / ROWS
+    if isinstance(member, Defense):
+        yield "send", _sending(member, body, batch), None
+    if isinstance(member, Penalty):
+        yield "penalty", _penalising(member, body, batch), None
+    if isinstance(member, LabelTransform):
+        labels = torch.randint(2, (LABELLED_ROWS,), generator=generator)
+        scores = torch.full((LABELLED_ROWS, 2), 0.5)
+        ctx = LabelContext(Seeds(0), 2, 0, lambda given, rows: scores)
+        yield "labels", lambda: member.transform(labels, ctx), None
+    if isinstance(member, Wrap):
+        given = batch if member.place == "bottom" else body
+        yield (
+            f"wrap {member.place}",
+            _training(member.wrap(_network(member), Seeds(0)), given),
+            _training(_network(member), given),
+        )
+
+
+def _sending(member: Defense, body: Tensor, batch: Batch) -> Work:
+    state = member.init()
+    other = torch.stack([body, -body])
+    generator = Seeds(0).torch("bench", "send")
+    ctx = SendContext(0, generator, batch.labels, 2, rows=batch.rows, by_class=lambda: other)
+
+    def send() -> None:
+        nonlocal state
+        _, state = member.apply(body, state, ctx)
+
+    return send
+
+
+def _penalising(member: Penalty, body: Tensor, batch: Batch) -> Work:
+    h = body.clone().requires_grad_()
+    ctx = PenaltyContext(0, Seeds(0).torch("bench", "penalty"), batch, 2)
+    return lambda: member.penalty(h, ctx).backward()
+
+
+def _training(network: nn.Module, given: Batch | Tensor) -> Work:
+    def step() -> None:
+        output = network(given)
+        output.backward(torch.ones_like(output) / ROWS)
+
+    return step
+
+
+def _network(member: Wrap) -> nn.Module:
+    schema = TableSchema(tuple(f"x{place}" for place in range(COLUMNS)))
+    with Seeds(0).initialising("bench"):
+        model = Mlp((64,))
+        return model.bottom(schema, Role.PUBLISHER, DIM) if member.place == "bottom" else model.top(DIM, 2)
+
+
+def _batch() -> Batch:
+    generator = Seeds(0).torch("bench", "batch")
+    labels = (torch.rand(ROWS, generator=generator) < 0.05).long()
+    numeric = torch.randn((ROWS, COLUMNS), generator=generator)
+    return Batch(torch.arange(ROWS), numeric, torch.empty((ROWS, 0), dtype=torch.int64), labels)
+
+
+def _least_ms(work: Work, repeats: int) -> float:
+    work()
+    found: list[float] = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        found.append((time.perf_counter() - began) * 1e3)
+    return min(found)

@@ -1,0 +1,47 @@
+"""What a threat model grants, held against what attacks ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.checks import beyond
+from experiments.plan import World, adversaries
+from experiments.problems import refusal
+from experiments.schema import ADVERTISER, AttackSpec, Config
+from vfl.attacks import Attack
+from vfl.errors import ThreatError
+from vfl.registry import build
+from vfl.types import Kind, PartyId
+
+
+def victims(config: Config, world: World) -> tuple[PartyId, ...]:
+    """Return the parties under attack that hold columns."""
+    looking = adversaries(config, world)
+    return tuple(party for party, columns in world.columns.items() if columns and party not in looking)
+
+
+def check_threat(config: Config, world: World, attacks: Sequence[AttackSpec]) -> None:
+    """Refuse attacks that ask for more than the threat model grants; raises `ThreatError` naming the entry."""
+    looking = adversaries(config, world)
+    if attacks and set(looking) >= set(world.columns):
+        message = refusal(", ".join(looking), "some of the parties", "leave one out: nobody is left to learn about")
+        raise ThreatError(message, key="threat.adversaries")
+    received, sent = (
+        ({Kind.EMBEDDING}, {Kind.GRADIENT, Kind.SCORE})
+        if ADVERTISER in looking
+        else (
+            {Kind.GRADIENT},
+            {Kind.EMBEDDING},
+        )
+    )
+    for place, spec in enumerate(attacks):
+        member: Attack = build("attack", spec.member)
+        lacks = beyond(member.needs, config.threat.hints, spec.key)
+        if lacks:
+            raise ThreatError(lacks[0], key=f"attack.{place}")
+        missing = sorted({*(member.needs.received - received), *(member.needs.sent - sent)} - {Kind.PSI})
+        if missing:
+            raise ThreatError(
+                f"needs {', '.join(missing)} envelopes, which these adversaries do not see; change threat.adversaries",
+                key=f"attack.{place}",
+            )

@@ -1,0 +1,80 @@
+"""A party's stack of defenses, sorted by the hook each has. Streams are named by a defense's place in the stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+
+from parties.outbox import Mounted
+from parties.spec import Spec
+from parties.teacher import Teach
+from vfl.defenses import Hook, LabelContext, LabelTransform, Penalty, PenaltyContext, Wrap, hard
+from vfl.registry import build
+from vfl.seeds import Seeds
+from vfl.types import Batch, PartyId, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Mounts:
+    """The defenses of one party, and the party's own seeds."""
+
+    members: tuple[Hook, ...]
+    seeds: Seeds
+    classes: int
+
+    @property
+    def mounted(self) -> list[Mounted]:
+        """All of them, as an outbox holds them."""
+        return [Mounted(member) for member in self.members]
+
+    @property
+    def changes_labels(self) -> bool:
+        """Whether any defense makes labels of its own."""
+        return any(isinstance(member, LabelTransform) for member in self.members)
+
+    @property
+    def each_epoch(self) -> bool:
+        """Whether any defense makes labels anew for every epoch."""
+        return any(isinstance(member, LabelTransform) and member.each_epoch for member in self.members)
+
+    def relabel(self, labels: Tensor, epoch: int, teach: Teach) -> Tensor:
+        """Return what the `(n,)` training labels become in an epoch, through every defense of labels in order."""
+        found = labels
+        for place, member in enumerate(self.members):
+            if isinstance(member, LabelTransform):
+                at = epoch if member.each_epoch else 0
+                found = member.transform(hard(found), LabelContext(self._scope(place), self.classes, at, teach))
+        return found
+
+    def penalty(self, step: Step, batch: Batch, embeddings: Mapping[PartyId, Tensor]) -> Tensor | None:
+        """Return the sum of all penalties on all embeddings, or nothing where no defense has one."""
+        found: Tensor | None = None
+        for place, member in enumerate(self.members):
+            if not isinstance(member, Penalty):
+                continue
+            for party, h in embeddings.items():
+                generator = self._scope(place).torch("penalty", party, step.index)
+                term = member.penalty(h, PenaltyContext(step.index, generator, batch, self.classes))
+                found = term if found is None else found + term
+        return found
+
+    def wrap(self, name: str, module: nn.Module) -> nn.Module:
+        """Return the bottom or top (by `name`) inside every defense that wraps it."""
+        for place, member in enumerate(self.members):
+            if isinstance(member, Wrap) and member.place == name:
+                scope = self._scope(place)
+                with scope.initialising(name):
+                    module = member.wrap(module, scope)
+        return module
+
+    def _scope(self, place: int) -> Seeds:
+        return self.seeds.scope("defense", place)
+
+
+def mount(specs: Sequence[Spec], seeds: Seeds, classes: int) -> Mounts:
+    """Build a party's stack."""
+    members = tuple(cast(Hook, build("defense", spec)) for spec in specs)
+    return Mounts(members, seeds, classes)

@@ -1,0 +1,92 @@
+"""Marks of guesses of classes, features, membership and shares: worked values, twins, and chance levels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
+
+from vfl.attacks import Guess
+from vfl.metrics.membership import Membership
+from vfl.metrics.proportion import Proportion
+from vfl.metrics.reconstruction import Reconstruction
+from vfl.metrics.recovery import Recovery
+
+
+def guess(target, scores, rows=None, steps=None) -> Guess:
+    rows = torch.arange(len(scores)) if rows is None else rows
+    return Guess(target, torch.zeros_like(rows) if steps is None else steps, rows, scores)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def stream():
+    return torch.Generator().manual_seed(0)
+
+
+def test_recovery_agrees_with_scikit_learn():
+    labels = torch.randint(0, 3, (600,), generator=stream())
+    scores = torch.randn(600, 3, generator=stream()) + 0.8 * torch.nn.functional.one_hot(labels, 3)
+    figures = Recovery().result(guess("labels", scores), labels, rng())
+    decided = scores.argmax(dim=1)
+    assert figures["accuracy"] == pytest.approx(float((decided == labels).double().mean()))
+    assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, decided))
+    aucs = [roc_auc_score(labels == c, scores[:, c]) for c in range(3)]
+    assert figures["auc"] == pytest.approx(np.mean(aucs))
+    assert figures["prior_only"] == pytest.approx(float(torch.bincount(labels).max()) / 600)
+    assert figures["ci"][0] < figures["accuracy"] < figures["ci"][1]
+
+
+def test_recovery_draws_all_entries_of_a_row_together():
+    """Ten copies of each row say nothing new: the interval is as wide as that of one copy."""
+    labels = torch.randint(0, 2, (200,), generator=stream())
+    scores = torch.randn(200, 2, generator=stream())
+    once = Recovery().result(guess("labels", scores), labels, rng())["ci"]
+    rows = torch.arange(200).repeat(10)
+    often = Recovery().result(guess("labels", scores.repeat(10, 1), rows), labels.repeat(10), rng())["ci"]
+    assert often == pytest.approx(once)
+
+
+@pytest.mark.parametrize("scores", [torch.zeros(4), torch.full((4, 2), torch.nan), torch.zeros(4, 1)])
+def test_recovery_refuses_scores_it_cannot_read(scores):
+    with pytest.raises(ValueError, match="got"):
+        Recovery().result(guess("labels", scores), torch.tensor([0, 1, 1, 0]), rng())
+
+
+def test_reconstruction_of_the_mean_and_of_another_row_are_its_baselines():
+    truth = torch.randn(4000, 3, generator=stream()) * torch.tensor([1.0, 5.0, 0.1])
+    others = truth[torch.randperm(4000, generator=stream())]
+    for scores, expected in ((truth, 0.0), (truth.mean(dim=0).expand(4000, 3), 1.0), (others, 2.0)):
+        figures = Reconstruction().result(guess("features", scores), truth, rng())
+        assert figures["nmse"] == pytest.approx(expected, abs=0.05)
+    assert figures["chance"]["nmse"] == 2.0
+    assert Reconstruction().result(guess("features", truth), truth, rng())["exact"] == 1.0
+
+
+def test_psnr_is_in_decibels_of_the_range():
+    truth = torch.tensor([[0.0], [1.0], [0.5], [0.25]])
+    figures = Reconstruction().result(guess("features", truth + 0.1), truth, rng())
+    assert figures["psnr_db"] == pytest.approx(20.0, abs=1e-4)
+
+
+def test_membership_rates_are_those_of_the_roc_curve():
+    inside = torch.arange(4000) < 2000
+    scores = torch.randn(4000, generator=stream()) + inside.float()
+    figures = Membership().result(guess("membership", scores), inside.long(), rng())
+    rates, found, _ = roc_curve(inside, scores, drop_intermediate=False)
+    assert figures["auc"] == pytest.approx(roc_auc_score(inside, scores))
+    for rate in (0.001, 0.01, 0.1):
+        assert figures[f"tpr_at_{rate:g}"] == pytest.approx(found[rates <= rate].max(), abs=1e-9)
+
+
+def test_shares_are_marked_by_batch():
+    labels = torch.tensor([1, 0, 0, 0, 1, 1, 1, 0])
+    steps = torch.tensor([0] * 4 + [1] * 4)
+    guessed = torch.tensor([0.5] * 4 + [0.5] * 4)
+    figures = Proportion().result(guess("proportion", guessed, steps=steps), labels, rng())
+    assert figures["mae"] == pytest.approx(0.25)
+    assert figures["prior_only"] == pytest.approx(0.25)
+    assert figures["correlation"] is None

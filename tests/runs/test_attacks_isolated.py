@@ -1,0 +1,161 @@
+"""Every registered attack replays a recorded run in its own confined process, and one that cheats is caught there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from harness import config, train
+
+from experiments.leakage import Target, attack_all
+from experiments.plan import open_world
+from experiments.progress import Silent
+from experiments.schema import AttackSpec, Config
+from experiments.threat import check_threat
+from parties.isolate import Isolation
+from tests.contracts.members import ADVERTISER_LOOKS, ATTACKS
+from vfl import checkpoint
+from vfl.errors import PeekError, ThreatError
+
+HINTS = {"labelled_rows": 100, "known_rows": 100, "prior": True, "scores": True, "victim_models": True}
+SPLIT = {"name": "columns", "publisher": ["mean_radius", "mean_texture"], "advertiser": ["worst_area"]}
+RUN = {
+    "split": SPLIT,
+    "model": {"bottom": "linear", "top": "sum", "embedding_dim": 1},
+    "train": {"epochs": 3, "batch_size": 64, "lr": 0.02},
+}
+TABLE = """
+from dataclasses import dataclass, replace
+from vfl.data.breast_cancer import BreastCancer
+
+@dataclass(frozen=True)
+class Coloured(BreastCancer):
+    def describe(self, root):
+        found = super().describe(root)
+        return replace(found, categorical=("colour",))
+
+    def read(self, columns, root):
+        frame = super().read([name for name in columns if name != "colour"], root)
+        if "colour" in columns:
+            frame["colour"] = (super().read(["mean_area"], root)["mean_area"] > 600).map({True: "red", False: "blue"})
+        return frame
+"""
+CHEAT = """
+from dataclasses import dataclass
+from pathlib import Path
+from vfl.attacks import Guess, Needs
+
+@dataclass(frozen=True)
+class Cheat:
+    path: str
+
+    @property
+    def needs(self):
+        return Needs()
+
+    def infer(self, view, rng):
+        try:
+            Path(self.path).read_bytes()
+        except Exception:
+            pass
+        seen = view.gradients()
+        return Guess("labels", seen.steps, seen.rows, seen.body[:, 0])
+"""
+
+
+@pytest.fixture(scope="module")
+def isolation():
+    with Isolation() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("outside")
+    (folder / "coloured.py").write_text(TABLE)
+    (folder / "cheating.py").write_text(CHEAT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, outside) -> dict[str, Target]:
+    """The same small run, recorded, as a publisher and as the advertiser would attack it; and one with categories."""
+    folder, coloured = tmp_path_factory.mktemp("run"), tmp_path_factory.mktemp("coloured")
+    columns = {**SPLIT, "publisher": ["mean_radius", "colour"]}
+    other = {**RUN, "data": {"name": "coloured:Coloured"}, "split": columns}
+    for asked, place in ((RUN, folder), (other, coloured)):
+        train(config(**asked), place)
+    return {
+        "publisher": target(RUN, "publisher", folder),
+        "advertiser": target(RUN, "advertiser", folder),
+        "coloured": target(other, "advertiser", coloured),
+    }
+
+
+def target(asked, looks: str, folder: Path) -> Target:
+    chosen: Config = config(**asked, threat={"adversaries": [looks], "hints": HINTS})
+    return Target(chosen, open_world(chosen), folder)
+
+
+def attack(run: Target, isolation: Isolation, spec) -> dict[str, object]:
+    specs = [AttackSpec.model_validate(spec)]
+    check_threat(run.config, run.world, specs)
+    return attack_all(run, specs, isolation, Silent())[specs[0].key]
+
+
+def target_of(name: str) -> str:
+    return ADVERTISER_LOOKS.get(name, "publisher")
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_every_attack_replays_a_recorded_run_in_isolation(name, runs, isolation):
+    figures = attack(runs[target_of(name)], isolation, {"name": name, **ATTACKS[name][0]})
+    assert {"chance", "prior_only", "upper", "ci"} <= figures.keys()
+    assert figures["upper"] is not None
+
+
+def test_direct_inference_is_right_on_every_row_of_a_run_with_a_plain_sum(runs, isolation):
+    assert attack(runs["publisher"], isolation, {"name": "direct_label_inference"})["accuracy"] == 1.0
+
+
+def test_equality_solving_is_exact_for_one_column_and_two_classes(runs, isolation, tmp_path):
+    one = {**RUN, "split": {**SPLIT, "publisher": ["mean_radius"]}}
+    train(config(**one), tmp_path)
+    narrow = attack(target(one, "advertiser", tmp_path), isolation, {"name": "equality_solving"})
+    assert narrow["nmse"] < 1e-6
+    assert attack(runs["advertiser"], isolation, {"name": "equality_solving"})["nmse"] > 0.01
+
+
+@pytest.mark.parametrize("place", ["referee/order.safetensors", "parties/advertiser/own.safetensors"])
+def test_a_peek_at_truth_or_at_another_party_is_caught(place, runs, isolation):
+    path = str(runs["publisher"].run_dir / place)
+    assert Path(path).exists()
+    with pytest.raises(PeekError, match="sees its view and nothing else"):
+        attack(runs["publisher"], isolation, {"name": "cheating:Cheat", "path": path})
+
+
+def test_its_own_folder_is_no_peek(runs, isolation):
+    own = str(runs["publisher"].run_dir / "parties" / "publisher" / "own.safetensors")
+    assert attack(runs["publisher"], isolation, {"name": "cheating:Cheat", "path": own})["leak_auc"] is not None
+
+
+def test_no_partys_own_table_holds_a_label(runs):
+    for party in ("publisher", "advertiser"):
+        tensors, _ = checkpoint.load(runs["publisher"].run_dir / "parties" / party / "own.safetensors")
+        assert set(tensors) == {"rows", "numeric", "categorical"}
+        assert torch.equal(tensors["rows"], torch.arange(569))
+
+
+def test_an_attack_beyond_the_grant_and_one_at_the_wrong_side_are_refused(runs):
+    chosen = config(**RUN, attack=[], threat={"adversaries": ["publisher"]})
+    world = open_world(chosen)
+    with pytest.raises(ThreatError, match="the share of each class"):
+        check_threat(chosen, world, [AttackSpec(name="spectral")])
+    with pytest.raises(ThreatError, match="do not see"):
+        check_threat(runs["advertiser"].config, world, [AttackSpec(name="norm")])
+    everyone = config(**RUN, threat={"adversaries": ["publisher", "advertiser"]})
+    with pytest.raises(ThreatError, match="nobody is left"):
+        check_threat(everyone, world, [AttackSpec(name="norm")])
