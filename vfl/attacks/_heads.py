@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ def dense(widths: Sequence[int], rng: torch.Generator) -> nn.Sequential:
     """Return linear layers from `widths[0]` to `widths[-1]` with ReLU between them, biases 0."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, inputs, outputs))
         with torch.no_grad():
             layer.weight.copy_(torch.randn(outputs, inputs, generator=rng) / math.sqrt(inputs))
             layer.bias.zero_()
