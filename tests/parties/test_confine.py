@@ -256,7 +256,18 @@ def test_every_way_to_the_truth_is_refused(warm_isolation, run, way):
     assert sorted(path.name for path in (run / "referee").iterdir()) == ["truth.safetensors"]
 
 
-@pytest.mark.parametrize("way", ["open", "a shifty path", "importing vfl.data", "subprocess", "os.fork", "socketpair"])
+SWALLOWED = (
+    "open",
+    "a shifty path",
+    "a folder's descriptor",
+    "importing vfl.data",
+    "subprocess",
+    "os.fork",
+    "socketpair",
+)
+
+
+@pytest.mark.parametrize("way", SWALLOWED)
 def test_a_refusal_that_is_swallowed_is_a_refusal(warm_isolation, run, way):
     with pytest.raises(PeekError, match="an attack sees its view and nothing else"):
         peek(warm_isolation, run, way, swallow=True)

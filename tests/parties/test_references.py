@@ -103,7 +103,7 @@ def test_alone_is_the_same_loop_over_the_advertisers_columns():
 
 
 def test_no_reference_depends_on_labels_of_test_rows():
-    specs, ids, sizes = specs_of()
+    specs, ids, sizes = specs_of(train={"epochs": 1, "batch_size": 100})
     labels = torch.from_numpy(BreastCancer().labels(None))[ids]
     flipped = labels.clone()
     flipped[sizes[0] + sizes[1] :] = 1 - flipped[sizes[0] + sizes[1] :]
