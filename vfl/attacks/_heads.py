@@ -17,8 +17,9 @@ def dense(widths: Sequence[int], rng: torch.Generator) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layer = cast(nn.Linear, nn.utils.skip_init(nn.Linear, inputs, outputs))
-        nn.init.zeros_(layer.bias)
-        nn.init.normal_(layer.weight, std=1 / math.sqrt(inputs), generator=rng)
+        with torch.no_grad():
+            layer.weight.copy_(torch.randn(outputs, inputs, generator=rng) / math.sqrt(inputs))
+            layer.bias.zero_()
         layers += [layer, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
 
