@@ -50,6 +50,7 @@ def _throughput(options: argparse.Namespace) -> list[Figure]:
         for workload in options.workload or sorted(throughput.WORKLOADS, reverse=True):
             for batch in options.batch or throughput.BATCHES:
                 figure = throughput.measure(workload, batch, backend, options.repeats, options.seconds)
+                figures.append(figure)
                 sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
     return figures
 

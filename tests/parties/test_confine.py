@@ -247,7 +247,7 @@ def needs_landlock(way: str) -> None:
         pytest.skip("this kernel has no Landlock: nothing refuses what does not pass through Python")
 
 
-@pytest.mark.parametrize("way", TOLD)
+@pytest.mark.parametrize("way", sorted(TOLD))
 def test_every_way_to_the_truth_is_refused(warm_isolation, run, way):
     needs_landlock(way)
     with pytest.raises(PeekError):
@@ -279,7 +279,7 @@ def test_what_only_the_kernel_refuses_teaches_nothing(warm_isolation, run, way):
     assert peek(warm_isolation, run, way, swallow=True) == b""
 
 
-@pytest.mark.parametrize("way", TOLD)
+@pytest.mark.parametrize("way", sorted(TOLD))
 def test_without_the_guard_every_way_works(warm_isolation, run, way):
     expected = TOLD[way] or (run / "referee" / "truth.safetensors").read_bytes()
     assert peek(warm_isolation, run, way, confined=False) == expected
