@@ -40,3 +40,11 @@ def shared_isolation(warm_isolation, monkeypatch: pytest.MonkeyPatch) -> None:
     from contextlib import nullcontext
 
     monkeypatch.setattr("experiments.run.Isolation", lambda: nullcontext(warm_isolation))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give all Ray tests to one worker, which has the one cluster, and let it begin with them: they take longest."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)

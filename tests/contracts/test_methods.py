@@ -26,6 +26,7 @@ THREE = {
 }
 VANILLA_AT_FULL_OVERLAP = ["advonly", "celu", "fedbcd", "oracle"]
 """Methods that are `vanilla`, loss by loss, once no row is left over and their own extras are turned off."""
+ON_RAY_BY_DEFAULT = ["celu", "diffu_at", "fedbcd", "ss_vfl", "vanilla"]
 EXTRAS_OFF: dict[str, dict[str, Any]] = {"celu": {"local_steps": 1}, "fedbcd": {"local_steps": 1}}
 
 
@@ -120,13 +121,19 @@ def test_at_full_overlap_it_is_vanilla(name: str):
     assert ours.progress.losses[:count] == pytest.approx(theirs.progress.losses, abs=1e-6)
 
 
+def _each_kind_of_round_by_default(spec: dict[str, Any]) -> Any:
+    """Return the spec, marked slow unless its method is one of a few that play every kind of round between them."""
+    return pytest.param(spec, id=label(spec), marks=[] if spec["name"] in ON_RAY_BY_DEFAULT else [pytest.mark.slow])
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(180)
+@pytest.mark.parametrize("spec", [_each_kind_of_round_by_default(spec) for spec in cases(METHODS)])
 def test_ray_gives_the_digest_of_local(spec, ray_cluster):
     from parties.ray import ray_grid
 
     def on_ray(specs, wanted, largest):
         return ray_grid(specs, wanted.transport, largest)
 
-    wanted = asked(spec, split=THREE)
+    wanted = asked(spec)
     assert digest(train(wanted, make_grid=on_ray)) == digest(train(wanted))
