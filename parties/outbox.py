@@ -14,7 +14,6 @@ from typing import cast
 from flwr.app import ArrayRecord
 from torch import Tensor
 
-from parties.chains import Chains
 from vfl.channel import Channel
 from vfl.defenses import Defense, Hook, SendContext, State
 from vfl.errors import WireError
@@ -22,7 +21,7 @@ from vfl.exchange import ByClass
 from vfl.seeds import Seeds
 from vfl.store import TranscriptWriter
 from vfl.types import REFEREE, Envelope, Kind, PartyId
-from vfl.wire import Codec, body_bytes, decode, encode
+from vfl.wire import Codec, body_bytes, chain, decode, encode
 
 
 @dataclass(slots=True)
@@ -53,21 +52,21 @@ class Sender:
 
 @dataclass(slots=True)
 class Outbox:
-    """One party's way out. `chains` and `sent_bytes` grow with every envelope, recorded or not."""
+    """One party's way out. `chains`, the digest by destination, and `sent_bytes` grow with every envelope."""
 
     sender: Sender
     codec: Codec
     mounted: list[Mounted]
     recorder: TranscriptWriter | None
     channel: Channel | None
-    chains: Chains = field(default_factory=Chains)
+    chains: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
 
     def send(self, envelope: Envelope, by_class: ByClass | None = None) -> tuple[str, ArrayRecord]:
         """Return the record that leaves the party in place of this envelope; `by_class` is for its defenses alone."""
         defended = self._defend(envelope, by_class)
         key, record = encode(defended, self.codec)
-        self.chains.add(envelope.dst, key, record)
+        self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
         if self.recorder is not None:
             self.recorder.add(envelope.step, "sent", key, record)
         if envelope.dst != REFEREE:  # the simulation's own node costs no company anything

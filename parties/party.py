@@ -152,7 +152,7 @@ class Party:
         report = self.player.prepare()
         checkpoint.restore(self.player.parts(), tensors)
         self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
-        self.outbox.chains.resume({party: bytes.fromhex(link) for party, link in facts["chains"].items()})
+        self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
         self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
         for key, value in tensors.items():
             if key.startswith("defense."):
@@ -180,7 +180,7 @@ class Party:
         self._save("final", -1)
         self.player.close()
         peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.settled().items()}
+        chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.items()}
         counts = {f"bytes/{kind.value}": count for kind, count in self.outbox.sent_bytes.items()}
         return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts})
 
@@ -196,7 +196,7 @@ class Party:
         for place, mounted in enumerate(self.outbox.mounted):
             for party, state in mounted.states.items():
                 tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
-        chains = {party: link.hex() for party, link in self.outbox.chains.settled().items()}
+        chains = {party: link.hex() for party, link in self.outbox.chains.items()}
         checkpoint.save(path, tensors, {"step": step, "chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)})
 
     def _forget(self, keep: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol
@@ -147,7 +147,7 @@ def category(step: Step) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Hops of one role that can run on one message: nothing they need is made between them elsewhere."""
+    """Hops of one role that run on one message."""
 
     role: Role
     hops: tuple[Hop, ...]
@@ -159,24 +159,25 @@ class Stage:
 
 
 @lru_cache(maxsize=64)
-def stages(hops: tuple[Hop, ...]) -> tuple[Stage, ...]:
-    """Group a round's hops into as few messages as their order allows.
+def levels(hops: tuple[Hop, ...]) -> tuple[tuple[Stage, ...], ...]:
+    """Group a round's hops into levels, at each of which every role has one message at most.
 
-    A hop joins the last stage of its role if all that it takes from other roles was made in earlier stages.
+    Stages of one level need nothing of each other and run side by side. A hop waits for what it takes of other roles.
+    One that takes what its own role has just sent runs beside those it was sent to, rather than before them.
     """
-    found: list[Stage] = []
-    place: dict[str, int] = {}
-    roles = {hop.name: hop.role for hop in hops}
+    level: dict[str, int] = {}
+    last: dict[Role, int] = {}
+    by_name = {hop.name: hop for hop in hops}
     for hop in hops:
-        needs = max((place[name] for name in hop.takes if roles[name] != hop.role), default=-1)
-        last = max((at for at, stage in enumerate(found) if stage.role == hop.role), default=-1)
-        if last > needs:
-            found[last] = Stage(hop.role, (*found[last].hops, hop))
-        else:
-            last = len(found)
-            found.append(Stage(hop.role, (hop,)))
-        place[hop.name] = last
-    return tuple(found)
+        taken = [by_name[name] for name in hop.takes]
+        after = [level[other.name] + (other.role != hop.role or other.gives is not None) for other in taken]
+        level[hop.name] = last[hop.role] = max([last.get(hop.role, 0), *after])
+    return tuple(_side_by_side([hop for hop in hops if level[hop.name] == at]) for at in sorted(set(level.values())))
+
+
+def _side_by_side(hops: Sequence[Hop]) -> tuple[Stage, ...]:
+    roles = dict.fromkeys(hop.role for hop in hops)
+    return tuple(Stage(role, tuple(hop for hop in hops if hop.role == role)) for role in roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,34 +191,41 @@ class _Leg:
 
 
 @lru_cache(maxsize=64)
-def _route(roster: Roster, hops: tuple[Hop, ...]) -> tuple[_Leg, ...]:
+def _route(roster: Roster, hops: tuple[Hop, ...]) -> tuple[tuple[_Leg, ...], ...]:
     gives = {hop.name: hop.gives for hop in hops}
-    legs: list[_Leg] = []
-    for stage in stages(hops):
+
+    def leg(stage: Stage) -> _Leg:
         names = [name for hop in stage.hops for name in hop.takes if name not in stage.names]
         takes = tuple((name, kind) for name in names if (kind := gives[name]) is not None)
         parties = roster.of(stage.role)
-        legs.append(_Leg(stage, parties, tuple(roster.node(party) for party in parties), takes))
-    return tuple(legs)
+        return _Leg(stage, parties, tuple(roster.node(party) for party in parties), takes)
+
+    return tuple(tuple(leg(stage) for stage in level) for level in levels(hops))
 
 
 def walk(roster: Roster, hops: tuple[Hop, ...], step: Step, send: Send) -> dict[PartyId, Report]:
-    """Play a round stage by stage over anything that delivers messages and returns replies."""
-    made: dict[str, Sequence[Message]] = {}
+    """Play a round level by level over anything that delivers messages and returns replies, in the same order."""
+    made: dict[str, list[Message]] = {}
     reports: dict[PartyId, Report] = {}
     action = f"{category(step)}.{PLAY}"
-    for leg in _route(roster, hops):
-        record = step_record(step, leg.stage.names)
-        inputs = [(reply, kind) for name, kind in leg.takes for reply in made[name]]
-        messages = [
-            Message(merge(record, _mail_for(inputs, party)), node, action)
-            for party, node in zip(leg.parties, leg.nodes, strict=True)
-        ]
-        replies = list(send(messages))
-        made.update(dict.fromkeys(leg.stage.names, replies))
-        for party, reply in zip(leg.parties, replies, strict=True):
-            reports.setdefault(party, {}).update(read_report(party, reply))
+    for legs in _route(roster, hops):
+        messages = [message for leg in legs for message in _messages(leg, step, action, made)]
+        replies = iter(send(messages))
+        for leg in legs:
+            of_leg = [next(replies) for _ in leg.parties]
+            made.update(dict.fromkeys(leg.stage.names, of_leg))
+            for party, reply in zip(leg.parties, of_leg, strict=True):
+                reports.setdefault(party, {}).update(read_report(party, reply))
     return reports
+
+
+def _messages(leg: _Leg, step: Step, action: str, made: Mapping[str, Sequence[Message]]) -> list[Message]:
+    record = step_record(step, leg.stage.names)
+    inputs = [(reply, kind) for name, kind in leg.takes for reply in made[name]]
+    return [
+        Message(merge(record, _mail_for(inputs, party)), node, action)
+        for party, node in zip(leg.parties, leg.nodes, strict=True)
+    ]
 
 
 def read_report(party: PartyId, reply: Message) -> Report:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from vfl.grid import levels
+from vfl.methods.vanilla import EVALUATE, TRAIN
+from vfl.types import Hop, Kind, Role
+
+P, A, R = Role.PUBLISHER, Role.ADVERTISER, Role.REFEREE
+
+
+def named(hops: tuple[Hop, ...]) -> list[dict[Role, tuple[str, ...]]]:
+    return [{stage.role: stage.names for stage in level} for level in levels(hops)]
+
+
+def test_both_bottoms_go_forward_at_once_and_backward_at_once():
+    assert named(TRAIN) == [{P: ("forward",), A: ("own",)}, {A: ("fuse",)}, {A: ("finish",), P: ("backward",)}]
+
+
+def test_what_waits_for_another_role_comes_a_level_later():
+    assert named(EVALUATE) == [{P: ("embed",)}, {A: ("score",)}, {R: ("collect",)}]
+
+
+def test_hops_of_one_role_keep_their_order():
+    """`note` takes nothing, but its role has just answered `ask`: it must not move before that."""
+    hops = (
+        Hop("ask", A, "ask", gives=Kind.CONTROL),
+        Hop("answer", P, "answer", takes=("ask",), gives=Kind.EMBEDDING),
+        Hop("read", A, "read", takes=("answer",)),
+        Hop("note", A, "note"),
+    )
+    assert named(hops) == [{A: ("ask",)}, {P: ("answer",)}, {A: ("read", "note")}]
+
+
+def test_what_a_role_keeps_to_itself_does_not_make_it_wait():
+    hops = (Hop("first", A, "first"), Hop("second", A, "second", takes=("first",), gives=Kind.SCORE))
+    assert named(hops) == [{A: ("first", "second")}]
