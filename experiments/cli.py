@@ -156,6 +156,52 @@ def attack(
 
 @app.command(
     cls=_PlainCommand,
+    epilog=_examples(
+        "vfl sweep configs/sweep/quick.yaml --workers 2 --out runs/quick",
+        "vfl sweep configs/sweep/quick.yaml --workers 2 --out runs/quick --resume",
+        "vfl sweep configs/sweep/quick.yaml --out runs/quick --dry-run",
+    ),
+)
+def sweep(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", show_default=False)],
+    out: Annotated[Path, typer.Option(help="A new or empty directory, or with --resume the one to go on with.")],
+    workers: Annotated[int, typer.Option(min=1, help="Trials at once, a process each.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep; finished trials are kept.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the trials; start none.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run every trial of a sweep file.
+
+    CONFIG is a YAML file with `base`, keys of a run, and `axes`, lists of values to try. One row a trial is kept in
+    OUT/rows: read them with `experiments.results.load(OUT)`. Exit code 3 where a trial failed; its row says of what.
+    """
+    from experiments.axes import read_sweep
+    from experiments.sweep import listed, resolve
+    from experiments.sweep import sweep as run_sweep
+
+    asked = read_sweep(config)
+    with redirect_stdout(sys.stderr):
+        trials = resolve(asked, str(config))
+    if dry_run:
+        return emit_json(listed(trials)) if as_json else _write_lines(listed(trials))
+    from experiments.progress import on_stderr
+
+    with redirect_stdout(sys.stderr), on_stderr() as progress:
+        counts = run_sweep([each.trial for each in trials], out, workers, resume, progress)
+    if as_json:
+        emit_json(counts)
+    else:
+        sys.stdout.write(
+            "{trials} trials: {finished} finished ({skipped} earlier), {failed} failed; rows in {out}/rows\n".format(
+                **counts
+            )
+        )
+    if counts["failed"]:
+        raise typer.Exit(3)
+
+
+@app.command(
+    cls=_PlainCommand,
     epilog=_examples("vfl show runs/ID", "vfl show runs/ID --json", "vfl show runs/ID --shareable /tmp/for-them"),
 )
 def show(
@@ -344,6 +390,14 @@ def _usage(error: click.ClickException) -> str:
         return message
     where = context.command_path.removeprefix("vfl").strip()
     return f"{where + ': ' if where else ''}{message}; see {context.command_path} --help"
+
+
+def _write_lines(trials: Sequence[dict[str, Any]]) -> None:
+    import json
+
+    for each in trials:
+        told = "  ".join(f"{key}={json.dumps(value)}" for key, value in each["settings"].items())
+        sys.stdout.write(f"{each['trial']}  {told}\n")
 
 
 def _refuse_beside_resume(resume: Path, given: Sequence[str]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +48,9 @@ ROW_SCHEMA = 1
 MANY_IDS = 1000
 """A column with more ids than this is a sparse one, for the epoch guard."""
 
+REFERENCES_DEPEND_ON = ("seed", "data", "holdout", "split", "align", "model", "train")
+"""Sections of a configuration that the reference models are trained by."""
+
 BETWEEN_S = 0.1
 """Seconds between two words to whoever watches."""
 
@@ -81,8 +86,22 @@ class RunWatcher:
         rundir.write_status(self.out, "train", progress.done, self.steps)
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the trials of one worker share: a warm isolation, and a folder where the scores of references are kept."""
+
+    isolation: Isolation
+    references: Path
+
+
 def simulate(
-    config: Config, out: Path | None, *, ray_address: str | None, resume: Path | None, progress: Progress
+    config: Config,
+    out: Path | None,
+    *,
+    ray_address: str | None,
+    resume: Path | None,
+    progress: Progress,
+    shared: Shared | None = None,
 ) -> dict[str, Any]:
     """Run a configuration to its end and return its row; `resume` goes on with an unfinished run directory.
 
@@ -90,22 +109,27 @@ def simulate(
     where a party failed, leaving a directory that can be resumed.
     """
     began = time.perf_counter()
-    world = open_world(config)
-    config = settle(config, world)
-    configs.check_members(config)
-    check_threat(config, world, config.attack)
-    check_transcript(config, world)
-    run_id = configs.run_id(config, data_hash(world), version("vfl-platform"))
+    config, world, run_id = prepare(config)
     target = resume or rundir.fresh(out, run_id)
     try:
         if resume is None:
             (target / "config.yaml").write_text(configs.dump(config), encoding="utf-8")
             rundir.write_json(target / "versions.json", rundir.versions())
-        return _simulate(config, world, target, _Call(run_id, ray_address, resume is not None, began), progress)
+        return _simulate(config, world, target, _Call(run_id, ray_address, resume is not None, began, shared), progress)
     except UserError:
         if resume is None:
             shutil.rmtree(target)
         raise
+
+
+def prepare(config: Config) -> tuple[Config, World, str]:
+    """Return the configuration as it will run, its data set cut, and its run id; raises `UserError` for any mistake."""
+    world = open_world(config)
+    config = settle(config, world)
+    configs.check_members(config)
+    check_threat(config, world, config.attack)
+    check_transcript(config, world)
+    return config, world, configs.run_id(config, data_hash(world), version("vfl-platform"))
 
 
 def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, progress: Progress) -> dict[str, Any]:
@@ -157,15 +181,16 @@ class _Call:
     ray_address: str | None
     resumes: bool
     began: float
+    shared: Shared | None
 
 
 def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Progress) -> dict[str, Any]:
     specs = party_specs(config, world, out)
-    with Isolation() as isolation:
+    with Isolation() if call.shared is None else nullcontext(call.shared.isolation) as isolation:
         fitted, path = _train(config, world, specs, out, call, progress)
         rundir.write_steps(out, fitted.progress)
         progress.start("reference", 0)
-        figures = isolation.call("parties.judging:judge", _judging(config, specs, out))
+        figures = isolation.call("parties.judging:judge", _judging(config, specs, out, _cache(config, world, call)))
         progress.finish("reference")
         leakage = attack_all(Target(config, world, out), config.attack, isolation, progress)
     row = strict(_row(_Facts(config, world, out, call, path), fitted, figures, leakage))
@@ -207,11 +232,20 @@ def _grid(config: Config, world: World, specs: Sequence[PartySpec], ray_address:
     return ray_grid(specs, config.transport, largest_body_bytes(config, world), ray_address)
 
 
-def _judging(config: Config, specs: Sequence[PartySpec], out: Path) -> dict[str, Any]:
+def _cache(config: Config, world: World, call: _Call) -> str | None:
+    """Return where the references of this run are kept: by all they depend on, and no more."""
+    if call.shared is None:
+        return None
+    asked = {key: configs.resolved(config)[key] for key in REFERENCES_DEPEND_ON}
+    seen = json.dumps([asked, data_hash(world), version("vfl-platform")], sort_keys=True)
+    return str((call.shared.references / hashlib.sha256(seen.encode()).hexdigest()[:16]).resolve())
+
+
+def _judging(config: Config, specs: Sequence[PartySpec], out: Path, cache: str | None) -> dict[str, Any]:
     seeds = Seeds(config.seed).scope("referee")
     folder = str(party_folder(out, REFEREE))
     players = [spec for spec in specs if spec.party != REFEREE]
-    return {"specs": players, "folder": folder, "references": list(config.references), "seeds": seeds}
+    return {"specs": players, "folder": folder, "references": list(config.references), "seeds": seeds, "cache": cache}
 
 
 @dataclass(frozen=True, slots=True)

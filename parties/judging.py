@@ -5,7 +5,8 @@ Arguments are references and folders; results are JSON. Nothing row-level leaves
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,13 @@ def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Settled]
     return Truth(Sealed(labels), found.sizes[0], classes, read_leftover(folder)), found
 
 
-def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], seeds: Seeds) -> Figures:
+def judge(
+    specs: Sequence[PartySpec], folder: str, references: Sequence[str], seeds: Seeds, cache: str | None
+) -> Figures:
     """Return the utility of the joint model and of the references, and what the publishers' data adds.
 
-    `gain` compares the joint model with the advertiser alone, by a paired bootstrap over the same test rows.
+    `gain` compares the joint model with the advertiser alone, by a paired bootstrap over the same test rows. Scores of
+    references are kept in the folder `cache`, where there is one, for runs that differ in nothing they depend on.
     """
     advertiser = next(spec for spec in specs if spec.role == Role.ADVERTISER)
     torch.set_num_threads(advertiser.train.threads)
@@ -58,7 +62,7 @@ def judge(specs: Sequence[PartySpec], folder: str, references: Sequence[str], se
     joint = torch.empty_like(tensors["scores"])
     joint[tensors["rows"] - sizes[0] - sizes[1]] = tensors["scores"]
     test = truth.labels.open()[sizes[0] + sizes[1] :]
-    scores = {"test": joint, **_references(specs, references, truth, found)}
+    scores = {"test": joint, **_references(specs, references, truth, found, cache)}
     utility = {name: Utility().result(score, test, seeds.numpy("utility", name)) for name, score in scores.items()}
     figures: Figures = {"utility": utility, "gain": {}, "positives": _positives(truth), "base_rate": _base_rate(truth)}
     figures["method"] = pseudo_labels(truth, folder)
@@ -145,14 +149,28 @@ def _with_decisions(guess: Guess, truth: Truth, figures: Figures, seeds: Seeds) 
     return {**figures, **added, "chance": {**decided["chance"], **(figures["chance"] or {})}}
 
 
-def _references(specs: Sequence[PartySpec], names: Sequence[str], truth: Truth, found: Settled) -> dict[str, Tensor]:
-    labels, scores = truth.labels.open(), dict[str, Tensor]()
+def _references(
+    specs: Sequence[PartySpec], names: Sequence[str], truth: Truth, found: Settled, cache: str | None
+) -> dict[str, Tensor]:
+    labels = truth.labels.open()
     advertiser = next(spec for spec in specs if spec.role == Role.ADVERTISER)
-    if "advertiser_alone" in names:
-        scores["advertiser_alone"] = _alone(advertiser, found, labels)
-    if "central" in names:
-        scores["central"] = central(specs, found, labels)
-    return scores
+    makers: dict[str, Callable[[], Tensor]] = {
+        "advertiser_alone": lambda: _alone(advertiser, found, labels),
+        "central": lambda: central(specs, found, labels),
+    }
+    return {name: _kept(cache, name, make) for name, make in makers.items() if name in names}
+
+
+def _kept(cache: str | None, name: str, make: Callable[[], Tensor]) -> Tensor:
+    """Return scores from the cache, or make and keep them; two processes that make them at once make the same."""
+    if cache is None:
+        return make()
+    path = Path(cache) / f"{name}.safetensors"
+    if not path.exists():
+        own = path.with_name(f"{name}-{os.getpid()}.safetensors")
+        checkpoint.save(own, {"scores": make()}, {})
+        own.replace(path)
+    return checkpoint.load(path)[0]["scores"]
 
 
 def _alone(spec: PartySpec, found: Settled, labels: Tensor) -> Tensor:

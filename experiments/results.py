@@ -1,0 +1,121 @@
+"""The results store: one row a trial, in a parquet file of its own, read together as one table.
+
+A file is written whole or not at all and named by its trial, so any number of workers write at once and a trial that
+is run again replaces its row. Columns: `trial`, `status` (ok | failed), `error`, `wall_s`, `peak_rss_mb`, `bytes`;
+`config.*`, the resolved configuration; and the figures of the run's row under their dotted names (`gain.auc.value`,
+`leakage.norm.leak_auc`). Lists and stacks of members are compact JSON text. `schema` is the version of all this.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from experiments.config import load as load_config
+from experiments.config import resolved
+from experiments.folder import CONFIG, ROW, finished, read_row
+from vfl.errors import UserError
+from vfl.store import write_whole
+
+SCHEMA = 1
+ROWS = "rows"
+"""Folder of a sweep that holds its rows."""
+
+Row = dict[str, Any]
+
+
+def row_of(trial: str, config: Mapping[str, Any], run: Mapping[str, Any]) -> Row:
+    """Return the row of a finished trial from its resolved configuration and its run's row."""
+    cost = run["cost"]
+    facts = {
+        "wall_s": cost["total_s"],
+        "peak_rss_mb": max(cost["peak_rss_mb"].values(), default=None),
+        "bytes": sum(cost["bytes"].values()),
+    }
+    told = {key: value for key, value in run.items() if key not in ("schema", "seed", "out", "run_id")}
+    return {**_head(trial, "ok", None, config), **facts, **flat(told)}
+
+
+def failed_row(trial: str, config: Mapping[str, Any], error: str) -> Row:
+    """Return the row of a trial that failed."""
+    return _head(trial, "failed", error, config)
+
+
+def _head(trial: str, status: str, error: str | None, config: Mapping[str, Any]) -> Row:
+    named = flat({"config": dict(config)})
+    return {"schema": SCHEMA, "trial": trial, "seed": config["seed"], "status": status, "error": error, **named}
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Row:
+    """Return nested values under dotted names; a list is one value, as compact JSON."""
+    found: Row = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found.update(flat(value, f"{name}."))
+        elif isinstance(value, list | tuple):
+            found[name] = json.dumps(value, separators=(",", ":"), sort_keys=True)
+        else:
+            found[name] = value
+    return found
+
+
+def write(out: Path, row: Row) -> None:
+    """Write one trial's row into the sweep directory `out`, whole or not at all."""
+    folder = out / ROWS
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = io.BytesIO()
+    pq.write_table(pa.table({key: [value] for key, value in row.items()}), stream)
+    write_whole(folder / f"{row['trial']}.parquet", stream.getvalue())
+
+
+def known(out: Path) -> dict[str, str]:
+    """Return the status of each trial that has a row."""
+    paths = sorted((out / ROWS).glob("*.parquet"))
+    return {path.stem: str(pq.read_table(path, columns=["status"])["status"][0].as_py()) for path in paths}
+
+
+def load(path: Path | str) -> pd.DataFrame:
+    """Return one row a trial, of a sweep directory, of one run directory, or of a folder of run directories.
+
+    A figure that a trial does not have is missing. Raises `UserError` where there is no finished run.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError("no such directory; name what `vfl sweep` or `vfl simulate` wrote", where=str(folder))
+    files = sorted((folder / ROWS).glob("*.parquet"))
+    tables = [_read(file) for file in files] if files else [_table(run) for run in _runs(folder)]
+    if not tables:
+        raise UserError("got no finished run in it, allowed a sweep or run directories; run one first", where=str(path))
+    frame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    return frame.sort_values("trial", ignore_index=True)
+
+
+def _read(file: Path) -> pa.Table:
+    try:
+        table = pq.read_table(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = type(error).__name__
+        raise UserError(f"cannot be read ({reason}); delete it and resume the sweep", where=str(file)) from None
+    version = table["schema"][0].as_py()
+    if version != SCHEMA:
+        raise UserError(f"got rows of schema {version}, allowed {SCHEMA}; run the sweep again", where=str(file))
+    return table
+
+
+def _runs(folder: Path) -> list[Path]:
+    inside = sorted({found.parent for found in folder.glob(f"*/{ROW}")})
+    return [run for run in [folder, *inside] if finished(run)]
+
+
+def _table(run: Path) -> pa.Table:
+    row = read_row(run)
+    config = resolved(load_config(run / CONFIG))
+    return pa.table({key: [value] for key, value in row_of(str(row["run_id"]), config, row).items()})

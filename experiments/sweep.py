@@ -1,0 +1,155 @@
+"""Run the trials of a sweep: plain Ray tasks over LocalGrid, in worker processes that stay warm from trial to trial.
+
+All trials are resolved and checked before the first starts. A trial that ends, well or not, leaves its row; a sweep
+killed at any moment goes on with the trials that have none. Each worker keeps one isolation for attacks and referee,
+whose every job is a clean fork; references that trials share are trained once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+from experiments import results
+from experiments.axes import Asked
+from experiments.config import resolved
+from experiments.folder import SHAREABLE, require_fresh
+from experiments.problems import raise_all
+from experiments.progress import Progress, Silent
+from experiments.run import Shared, prepare, simulate
+from experiments.schema import Config
+from parties.isolate import Isolation
+from vfl.errors import UserError
+
+TRIALS, REFERENCES = "trials", "references"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One trial as it will run; `key` is its run id."""
+
+    key: str
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A trial and what the axes set in it."""
+
+    trial: Trial
+    settings: Mapping[str, Any]
+
+
+def resolve(asked: Sequence[Asked], where: str) -> list[Resolved]:
+    """Return the trials, none twice, after every check a run makes; raises the mistakes of all of them together."""
+    found: dict[str, Resolved] = {}
+    errors: dict[str, UserError] = {}
+    for each in asked:
+        try:
+            config, _, key = prepare(each.config)
+            found.setdefault(key, Resolved(Trial(key, config), dict(each.settings)))
+        except UserError as error:
+            for one in getattr(error, "errors", (error,)):
+                placed = one if one.where else one.at(where=where)
+                errors.setdefault(str(placed), placed)
+    raise_all(list(errors.values()))
+    return list(found.values())
+
+
+def listed(trials: Sequence[Resolved]) -> list[dict[str, Any]]:
+    """Return what a dry run shows of each trial."""
+    return [{"trial": each.trial.key, "settings": dict(each.settings)} for each in trials]
+
+
+def sweep(trials: Sequence[Trial], out: Path, workers: int, resume: bool, progress: Progress) -> dict[str, Any]:
+    """Run what has no row yet and return the counts; `out` must be new or empty unless it is resumed.
+
+    Trials that failed before are run again. Raises `UserError` where nothing was started.
+    """
+    if not resume:
+        require_fresh(out, f"name another one, or go on with it: --resume --out {out}")
+    out.mkdir(parents=True, exist_ok=True)
+    status = results.known(out)
+    left = [trial for trial in trials if status.get(trial.key) != "ok"]
+    progress.start("sweep", len(trials))
+    finished, failed = len(trials) - len(left), 0
+    for done, (key, error) in enumerate(_run_all(left, out, workers), start=len(trials) - len(left) + 1):
+        finished, failed = finished + (not error), failed + bool(error)
+        progress.advance("sweep", done, f"{key} {error}" if error else key)
+    progress.finish("sweep")
+    shutil.rmtree(out / REFERENCES, ignore_errors=True)
+    counts = {"trials": len(trials), "finished": finished, "failed": failed}
+    return {**counts, "skipped": len(trials) - len(left), "out": str(out)}
+
+
+def _run_all(trials: Sequence[Trial], out: Path, workers: int) -> Iterator[tuple[str, str]]:
+    if not trials:
+        return
+    import ray
+
+    options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    owns = not ray.is_initialized()
+    if owns:
+        ray.init(address="local", num_cpus=workers, object_store_memory=128 * 2**20, **options)
+    try:
+        task = ray.remote(num_cpus=1, max_retries=0)(run_trial)
+        keys = {task.remote(trial.config, trial.key, str(out.resolve())): trial for trial in trials}
+        waiting = list(keys)
+        while waiting:
+            (ready, *_), waiting = ray.wait(waiting)
+            yield keys[ready].key, _outcome(ready, keys[ready], out)
+    finally:
+        if owns:
+            ray.shutdown()
+
+
+def _outcome(call: Any, trial: Trial, out: Path) -> str:  # noqa: ANN401 - a Ray object reference
+    """Return what went wrong in a trial, if anything; a worker that died wrote no row, so one is written here."""
+    import ray
+    from ray.exceptions import RayError
+
+    try:
+        return ray.get(call)
+    except RayError as error:
+        told = f"the worker died: {type(error).__name__}"
+        results.write(out, results.failed_row(trial.key, resolved(trial.config), told))
+        return told
+
+
+_warm: list[Isolation] = []
+"""This worker's isolation, started by its first trial."""
+
+
+def run_trial(config: Config, key: str, out: str) -> str:
+    """Run one trial, write its row, and return its error, empty where there is none.
+
+    Nothing but its shareable files stays of its run directory.
+    """
+    folder = Path(out) / TRIALS / key
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if not _warm:
+        _warm.append(Isolation())
+    shared = Shared(_warm[0], Path(out) / REFERENCES)
+    began = time.perf_counter()
+    try:
+        run = simulate(config, folder, ray_address=None, resume=None, progress=Silent(), shared=shared)
+    except Exception as error:  # a trial that fails must not stop the others, whatever it failed of
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        row = {**results.failed_row(key, resolved(config), told), "wall_s": time.perf_counter() - began}
+        results.write(Path(out), row)
+        return told
+    for entry in folder.iterdir():
+        if entry.name not in SHAREABLE:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    results.write(Path(out), results.row_of(key, resolved(config), run))
+    return ""
