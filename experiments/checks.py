@@ -8,7 +8,7 @@ from experiments.explain import Origin, dotted
 from experiments.problems import raise_all, refusal
 from experiments.rules import ADVERTISER, PUBLISHER
 from experiments.schema import Config, DefenseSpec, HintsSection
-from vfl.errors import ConfigError, ThreatError, UserError
+from vfl.errors import ConfigError, RegistryError, ThreatError, UserError
 from vfl.registry import build
 
 if TYPE_CHECKING:
@@ -36,13 +36,17 @@ def check_members(config: Config, origin: Origin | None = None) -> None:
         try:
             member = build(family, spec)
         except UserError as error:
-            below = error.key or "name"
-            found.append(type(error)(error.message, key=dotted(key, below)))
+            found.append(type(error)(error.message, key=dotted(key, error.key) if error.key else _whole(key, error)))
         else:
             found += _misplaced(config, family, key, member)
     found = found or _void(config)
     origin = origin or Origin()
     raise_all([error.at(where=origin.where(error.key)) for error in found])
+
+
+def _whole(key: str, error: UserError) -> str:
+    """Return the key of a mistake that is of no option: the name where nothing is known by it, else all of the spec."""
+    return dotted(key, "name") if isinstance(error, RegistryError) else key
 
 
 def _specs(config: Config) -> list[tuple[str, str, dict[str, Any]]]:

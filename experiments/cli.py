@@ -339,14 +339,22 @@ def check(
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
-    """Check a configuration and every member it names; print it with all defaults filled in.
+    """Check a configuration as a run would before it starts; print it with all defaults filled in.
 
-    CONFIG is a YAML file.
+    CONFIG is a YAML file. The files of its data set are looked at, so they must be there.
     """
     from experiments.config import check_members, dump, load, origin_of, resolved
+    from experiments.problems import placed
 
-    asked = load(config, sets or ())
-    check_members(asked, origin_of(config, sets or ()))
+    asked, origin = load(config, sets or ()), origin_of(config, sets or ())
+    check_members(asked, origin)
+    from experiments.run import prepare
+
+    try:
+        with redirect_stdout(sys.stderr):
+            prepare(asked)
+    except UserError as error:
+        raise placed(error, origin.where) from error
     if as_json:
         return emit_json({"ok": True, "config": resolved(asked)})
     sys.stderr.write(f"{config}: ok\n")

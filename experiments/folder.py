@@ -33,6 +33,15 @@ def require_fresh(folder: Path, advice: str, option: str = "--out") -> None:
         raise UserError(message, key=str(folder), where=option)
 
 
+def make(folder: Path, option: str = "--out") -> None:
+    """Make a folder and those above it; raises `UserError` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot be made ({error.strerror}); name another directory"
+        raise UserError(message, key=str(folder), where=option) from None
+
+
 def finished(folder: Path) -> bool:
     """Return whether the run in `folder` has come to its end: only then it has a row."""
     return (folder / ROW).is_file()
@@ -56,7 +65,7 @@ def copy_shareable(folder: Path, out: Path) -> None:
     """Copy the part of a run that may be passed on to `out`, which must be new or empty."""
     require_run(folder)
     require_fresh(out, "name another directory", "--shareable")
-    out.mkdir(parents=True, exist_ok=True)
+    make(out, "--shareable")
     for name in SHAREABLE:
         source = folder / name
         if source.is_dir():

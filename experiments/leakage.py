@@ -14,7 +14,7 @@ from experiments.schema import AttackSpec, Config
 from experiments.threat import check_threat, victims
 from parties.isolate import Bounds, Isolation, folders
 from vfl.attacks import Needs
-from vfl.errors import UserError
+from vfl.errors import PartyError, UserError
 from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import PartyId, Role
@@ -22,6 +22,7 @@ from vfl.types import PartyId, Role
 __all__ = ["Target", "attack_all", "check_threat", "require_transcript"]
 
 JOBS = "parties.judging"
+HEADLINES = ("leak_auc", "auc", "mae", "nmse", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,30 @@ class Target:
 def attack_all(
     target: Target, attacks: Sequence[AttackSpec], isolation: Isolation, progress: Progress
 ) -> dict[str, Any]:
-    """Return the figures of each attack by its key."""
+    """Return the figures of each attack by its key; of one that failed, its `error`."""
     found: dict[str, Any] = {}
     progress.start("attack", len(attacks))
     for done, spec in enumerate(attacks, start=1):
         with tempfile.TemporaryDirectory(prefix="vfl-attack-") as scratch:
-            found[spec.key] = _attack(target, spec, isolation, Path(scratch))
+            try:
+                found[spec.key] = _attack(target, spec, isolation, Path(scratch))
+            except PartyError as error:
+                found[spec.key] = {"target": None, "error": f"it failed: {error}"}
         progress.advance("attack", done, spec.key)
     progress.finish("attack")
     return found
+
+
+def unmarked(leakage: Mapping[str, Any], adversaries: Sequence[PartyId]) -> list[tuple[str, str]]:
+    """Return the attacks that have no figure at all, and why."""
+    reason = "no batch held rows of both classes that the adversary had not been told"
+    if not adversaries:
+        reason = "nobody takes part who could look"
+    return [(key, figures.get("error") or reason) for key, figures in leakage.items() if _headless(figures)]
+
+
+def _headless(figures: Mapping[str, Any]) -> bool:
+    return not any(isinstance(value, float | int) for key, value in figures.items() if key in HEADLINES)
 
 
 def _attack(target: Target, spec: AttackSpec, isolation: Isolation, scratch: Path) -> dict[str, Any]:

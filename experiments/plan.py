@@ -179,6 +179,12 @@ def _columns(config: Config, source: Source, described: Described, root: Path | 
 def _columns_of_files(
     config: Config, source: Keyed, described: Described, root: Path | None
 ) -> dict[PartyId, tuple[str, ...]]:
+    for party, names in described.split.items():
+        if party != ADVERTISER and not names:
+            (file,) = source.of(party).describe(root).files
+            raise DataError(
+                "got no column beside the key, allowed one or more; name a file that has some", where=str(file)
+            )
     if config.split is None:
         return dict(described.split)
     if config.split.columns is None or set(config.split.columns) != set(described.split):

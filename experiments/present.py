@@ -27,6 +27,9 @@ METRICS = {
 }
 """By key of the row: what a person calls it, and which values are better."""
 
+KINDS = {"psi": "alignment"}
+"""Kinds of envelopes whose name says less than a reader takes from it: plain alignment is sent as one too."""
+
 FIGURES = {
     "leak_auc": ("leak AUC", True),
     "sign_free": ("sign-free", True),
@@ -57,7 +60,7 @@ def render(row: Row, width: int = 80, later: Mapping[str, Row] | None = None) ->
 
 def page(row: Row, later: Mapping[str, Row] | None = None) -> Group:
     """Return all sections of a row, those that it has figures for."""
-    leakage = {**_part(row, "leakage"), **(later or {})}
+    leakage = {**_part(row, "leakage"), **{f"{name} (later)": entry for name, entry in (later or {}).items()}}
     sections = [
         *_section(f"What the partner's data adds - {_about(row)}", _gain(_part(row, "gain"))),
         *_section(
@@ -75,8 +78,16 @@ def page(row: Row, later: Mapping[str, Row] | None = None) -> Group:
 
 
 def leakage_section(leakage: Mapping[str, Row]) -> list[RenderableType]:
-    """Return the leakage table under its heading, nothing where nothing was attacked."""
-    return _section("Leakage: what the adversary learns of the labels", _leakage(leakage))
+    """Return a leakage table for each thing that was attacked, nothing where nothing was."""
+    targets = dict.fromkeys(entry.get("target") or "labels" for entry in leakage.values())
+    return [
+        each
+        for target in targets
+        for each in _section(
+            f"Leakage: what the adversary learns of the {target}",
+            _leakage({name: entry for name, entry in leakage.items() if (entry.get("target") or "labels") == target}),
+        )
+    ]
 
 
 def number(value: object, digits: int = 4, sign: bool = False) -> str:
@@ -239,7 +250,7 @@ def _cost(cost: Mapping[str, Any]) -> RenderableType | None:
     table = Table.grid(padding=(0, 2, 0, 0))
     sent = {kind: count for kind, count in _part(cost, "bytes").items() if isinstance(count, (int, float))}
     if sent:
-        kinds = ", ".join(f"{kind} {size(count)}" for kind, count in sent.items())
+        kinds = ", ".join(f"{KINDS.get(kind, kind)} {size(count)}" for kind, count in sent.items())
         table.add_row("sent", f"{size(sum(sent.values()))}: {kinds}")
     timed = [
         f"{word} {duration(cost[key])}"

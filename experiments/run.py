@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -20,10 +19,12 @@ from experiments import config as configs
 from experiments import rundir
 from experiments.account import ledger
 from experiments.folder import read_row
-from experiments.leakage import Target, attack_all, check_threat, require_transcript
+from experiments.leakage import Target, attack_all, check_threat, require_transcript, unmarked
+from experiments.output import strict
 from experiments.plan import (
     REFEREE,
     World,
+    adversaries,
     check_transcript,
     coordinator_plan,
     largest_body_bytes,
@@ -39,12 +40,12 @@ from parties.spec import PartySpec
 from vfl.compat_flwr import COORDINATOR_NODE, new_context
 from vfl.coordinator import Fit, server_app
 from vfl.coordinator import Progress as Fitted
-from vfl.errors import UserError
+from vfl.errors import PartyError, UserError
 from vfl.grid import PartyGrid
+from vfl.metrics.utility import LEAST_ROWS
 from vfl.seeds import Seeds
-from vfl.types import Kind
+from vfl.types import Kind, Pool
 
-ROW_SCHEMA = 1
 MANY_IDS = 1000
 """A column with more ids than this is a sparse one, for the epoch guard."""
 
@@ -76,6 +77,7 @@ class RunWatcher:
         if done < self.steps and now - self.told < BETWEEN_S:
             return
         self.told = now
+        rundir.write_status(self.out, name, done, self.steps)
         self.progress.advance(name, done, "" if loss is None else f"loss {loss:.4f}")
         if done >= self.steps:
             self.progress.finish(name)
@@ -110,15 +112,18 @@ def simulate(
     """
     began = time.perf_counter()
     config, world, run_id = prepare(config)
+    if resume is not None:
+        rundir.require_unchanged(resume, data_hash(world))
+    made = None if out is None else rundir.first_missing(out)
     target = resume or rundir.fresh(out, run_id)
     try:
         if resume is None:
             (target / "config.yaml").write_text(configs.dump(config), encoding="utf-8")
-            rundir.write_json(target / "versions.json", rundir.versions())
+            rundir.remember(target, run_id, data_hash(world))
         return _simulate(config, world, target, _Call(run_id, ray_address, resume is not None, began, shared), progress)
     except UserError:
         if resume is None:
-            shutil.rmtree(target)
+            rundir.undo(target, target if out is None else made)
         raise
 
 
@@ -139,15 +144,22 @@ def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, 
     """
     row = read_row(run_dir)
     world = open_world(config)
+    rundir.require_unchanged(run_dir, data_hash(world))
     specs = [AttackSpec.model_validate(entry) for entry in entries]
     target = Target(config, world, run_dir)
     check_threat(config, world, specs)
     require_transcript(target)
     with Isolation() as isolation:
         leakage = attack_all(target, specs, isolation, progress)
-    for key, figures in leakage.items():
-        rundir.write_json(run_dir / "attacks" / f"{key}.json", strict(figures))
-    return strict({"schema": ROW_SCHEMA, "run_id": row["run_id"], "digest": row["digest"], "leakage": leakage})
+    threat = config.threat.model_dump(mode="json")
+    for spec in specs:
+        asked = {"attack": spec.model_dump(mode="json", by_alias=True), "threat": threat, "digest": row["digest"]}
+        if "error" not in leakage[spec.key]:
+            rundir.write_json(run_dir / "attacks" / f"{spec.key}.json", {**strict(leakage[spec.key]), "asked": asked})
+    failed = [f"{key}: {figures['error']}" for key, figures in leakage.items() if "error" in figures]
+    if failed:
+        raise PartyError(f"attack {failed[0]}")
+    return strict({"schema": configs.ROW_SCHEMA, "run_id": row["run_id"], "digest": row["digest"], "leakage": leakage})
 
 
 def settle(config: Config, world: World) -> Config:
@@ -166,15 +178,6 @@ def data_hash(world: World) -> str:
     return seen.hexdigest()
 
 
-def strict(value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Return a JSON value without NaN and infinities: a figure that does not exist is null."""
-    if isinstance(value, dict):
-        return {key: strict(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 @dataclass(frozen=True, slots=True)
 class _Call:
     run_id: str
@@ -189,9 +192,11 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
     with Isolation() if call.shared is None else nullcontext(call.shared.isolation) as isolation:
         fitted, path = _train(config, world, specs, out, call, progress)
         rundir.write_steps(out, fitted.progress)
+        rundir.write_status(out, "reference", 0, 0)
         progress.start("reference", 0)
         figures = isolation.call("parties.judging:judge", _judging(config, specs, out, _cache(config, world, call)))
         progress.finish("reference")
+        rundir.write_status(out, "attack", 0, len(config.attack))
         leakage = attack_all(Target(config, world, out), config.attack, isolation, progress)
     row = strict(_row(_Facts(config, world, out, call, path), fitted, figures, leakage))
     if config.record.keep == "marks":
@@ -262,13 +267,13 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
     advertiser = fit.reports[ADVERTISER]
     held = {key.removeprefix("held/"): int(count) for key, count in advertiser.items() if key.startswith("held/")}
     return {
-        "schema": ROW_SCHEMA,
+        "schema": configs.ROW_SCHEMA,
         "run_id": facts.call.run_id,
         "seed": facts.config.seed,
         "backend": facts.config.backend,
         "digest": digest(fit),
         "out": str(facts.out),
-        "notes": _notes(facts, fit),
+        "notes": _notes(facts, fit, leakage),
         "data": {
             "name": facts.config.data.name,
             "synthetic": described.synthetic,
@@ -322,7 +327,7 @@ def _cost(facts: _Facts, fit: Fit) -> dict[str, Any]:
     }
 
 
-def _notes(facts: _Facts, fit: Fit) -> list[str]:
+def _notes(facts: _Facts, fit: Fit, leakage: Mapping[str, Any]) -> list[str]:
     notes: list[str] = []
     config = facts.config
     vocabulary = max(report.get("largest_vocabulary", 0.0) for report in fit.reports.values())
@@ -331,8 +336,14 @@ def _notes(facts: _Facts, fit: Fit) -> list[str]:
             f"a column has {vocabulary:.0f} ids and training passes {config.train.epochs} times over them: "
             "click models overfit sparse ids from the second epoch on; compare with train.epochs=1"
         )
+    if fit.rows(Pool.TEST) < LEAST_ROWS:
+        notes.append(f"fewer than {LEAST_ROWS} test rows: no intervals and no p; raise holdout.test")
+    notes += [
+        f"leakage.{key}: no figure: {reason}" for key, reason in unmarked(leakage, adversaries(config, facts.world))
+    ]
     if not config.attack and len(facts.world.described.classes) > 2:
         notes.append(f"leakage: no default attack is defined for {len(facts.world.described.classes)} classes")
+    notes += facts.world.described.notes
     if facts.world.described.synthetic:
         notes.append("the data are synthetic: no figure here says anything about real users")
     if config.backend == "local":

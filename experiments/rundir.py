@@ -13,12 +13,14 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.folder import require_fresh
+from experiments.folder import make, require_fresh
 from vfl.coordinator import Progress as Fitted
 from vfl.errors import UserError
 from vfl.store import write_whole
 
-COORDINATOR_FILE = "coordinator.json"
+COORDINATOR_FILE, VERSIONS = "coordinator.json", "versions.json"
+SAME = ("vfl-platform", "torch")
+"""What a run cannot change in between: another version may compute something else."""
 PACKAGES = ("vfl-platform", "torch", "flwr", "ray", "numpy", "pandas", "opacus", "cryptography")
 
 
@@ -26,7 +28,7 @@ def fresh(out: Path | None, run_id: str) -> Path:
     """Make and return the run directory: `out`, which must be new or empty, or the first free `runs/RUN_ID[-N]`."""
     if out is not None:
         require_fresh(out, f"name another one, or go on with it: --resume {out}")
-        out.mkdir(parents=True, exist_ok=True)
+        make(out)
         return out
     for number in range(1, 10_000):
         candidate = Path("runs") / (run_id if number == 1 else f"{run_id}-{number}")
@@ -36,6 +38,22 @@ def fresh(out: Path | None, run_id: str) -> Path:
             continue
         return candidate
     raise UserError("got 10,000 runs of one configuration under runs/, allowed fewer; name a folder", where="--out")
+
+
+def first_missing(folder: Path) -> Path | None:
+    """Return the topmost folder of a path that is not there yet, `None` where all are."""
+    return next((path for path in (*reversed(folder.parents), folder) if not path.exists()), None)
+
+
+def undo(folder: Path, made: Path | None) -> None:
+    """Remove what was written into `folder`, and the folders that were made for it from `made` on."""
+    if made is not None:
+        return shutil.rmtree(made)
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def write_json(path: Path, value: object) -> None:
@@ -75,6 +93,27 @@ def load_progress(out: Path) -> Fitted | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"cannot be read ({type(error).__name__}); delete it to start the run again"
         raise UserError(message, where=str(path)) from None
+
+
+def remember(out: Path, run_id: str, data: str) -> None:
+    """Note what the run is made of: versions of everything, its id and the content of what it reads."""
+    write_json(out / VERSIONS, {**versions(), "run_id": run_id, "data": data})
+
+
+def require_unchanged(out: Path, data: str) -> None:
+    """Raise `UserError` where the run's data, or the package, are no longer those that the run began with."""
+    path = out / VERSIONS
+    try:
+        noted = json.loads(path.read_text(encoding="utf-8"))
+        before = {key: noted[key] for key in ("data", *SAME)}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"cannot be read ({type(error).__name__}); start the run again in a new directory"
+        raise UserError(message, where=str(path)) from None
+    now = {"data": data, **versions()}
+    for key, value in before.items():
+        if now[key] != value:
+            got = "data that changed since the run began" if key == "data" else f"{key} {now[key]}, the run had {value}"
+            raise UserError(f"got {got}, allowed the same; bring it back or start a new run", where=str(out))
 
 
 def clear_parties(out: Path) -> None:

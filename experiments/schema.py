@@ -287,7 +287,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
-        refuse([*_attack_keys(self.attack), *_recording(self), *_unknown_parties(self)])
+        refuse([*_attack_keys(self.attack), *_recording(self), *_selecting(self), *_unknown_parties(self)])
         return self
 
 
@@ -304,6 +304,13 @@ def _recording(config: Config) -> list[tuple[str, str]]:
     if config.record.every or not config.attack:
         return []
     return [("record.every", refusal(0, "1 or more where there are attacks", "set attack=[] or record every 1"))]
+
+
+def _selecting(config: Config) -> list[tuple[str, str]]:
+    if config.train.select == "last" or config.holdout.valid > 0:
+        return []
+    advice = "set holdout.valid above 0 or train.select=last"
+    return [("train.select", refusal(config.train.select, "last where no rows are held out to choose by", advice))]
 
 
 def _unknown_parties(config: Config) -> list[tuple[str, str]]:

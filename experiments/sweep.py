@@ -22,7 +22,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 from experiments import results
 from experiments.axes import Asked
 from experiments.config import resolved
-from experiments.folder import SHAREABLE, require_fresh
+from experiments.folder import SHAREABLE, make, require_fresh
 from experiments.problems import raise_all
 from experiments.progress import Progress, Silent
 from experiments.run import Shared, prepare, simulate
@@ -77,7 +77,7 @@ def sweep(trials: Sequence[Trial], out: Path, workers: int, resume: bool, progre
     """
     if not resume:
         require_fresh(out, f"name another one, or go on with it: --resume --out {out}")
-    out.mkdir(parents=True, exist_ok=True)
+    make(out)
     status = results.known(out)
     left = [trial for trial in trials if status.get(trial.key) != "ok"]
     progress.start("sweep", len(trials))

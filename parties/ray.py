@@ -180,7 +180,11 @@ def start_ray(buffer_bytes: int, address: str | None) -> bool:
         return False
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        ray.init(address=address, **options)
+        try:
+            ray.init(address=address, **options)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            message = f"no Ray cluster can be joined there ({_first_line(error)}); check that `ray start` ran"
+            raise UserError(message, key=address, where="--ray-address") from None
         return True
     local: dict[str, Any] = {**options, "address": "local", "num_cpus": 2, "object_store_memory": 256 * 2**20}
     try:

@@ -85,9 +85,13 @@ def build(family: str, spec: Mapping[str, Any] | str) -> Any:  # noqa: ANN401 - 
         return pydantic.TypeAdapter(member).validate_python(options)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "options"
+        key = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"got {first['input']!r} for {family} {name!r}; {reason}", key=key) from None
+        if first["type"] == "missing":
+            raise ConfigError(f"got none, and {family} {name!r} needs it; add it", key=key) from None
+        if key:
+            reason = f"got {first['input']!r}, allowed {reason.removeprefix('Input should be ')}"
+        raise ConfigError(f"{reason} ({family} {name!r})", key=key) from None
 
 
 def check_options(family: str, name: str, member: type[Any], options: set[str]) -> None:

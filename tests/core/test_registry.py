@@ -84,7 +84,7 @@ def test_build_by_name_and_by_spec():
         ("attack", {"name": "direction", "hint": 1}, ConfigError, "did you mean 'hints'? (known: hints, measure)"),
         ("defense", {"name": "max_norm", "s": 1}, ConfigError, "s: defense 'max_norm' takes no options, got 's'"),
         ("defense", {"name": "marvell", "kinds": []}, ConfigError, "kinds: no option of defense 'marvell'"),
-        ("attack", {"name": "direction", "hints": "many"}, ConfigError, "hints: got 'many' for attack 'direction'"),
+        ("attack", {"name": "direction", "hints": "many"}, ConfigError, "hints: got 'many', allowed a valid integer"),
         ("attack", {"name": "direction", "hints": 0}, ConfigError, "hints: got 0, allowed any whole number from 1"),
         ("model", {"name": "mlp", "hidden": [0]}, ConfigError, "allowed 1 or more"),
     ],

@@ -17,7 +17,7 @@ from vfl.registry import FAMILIES
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).with_name("example_row.json")
 LOCAL = str(ROOT / "configs" / "run" / "quick_local.yaml")
-COMMANDS = [["simulate"], ["attack"], ["show"], ["align"], ["account"], ["list"], ["config", "check"]]
+COMMANDS = [["simulate"], ["sweep"], ["attack"], ["show"], ["align"], ["account"], ["list"], ["config", "check"]]
 COMMANDS += [["config", "schema"], *(["data", name] for name in ("list", "describe", "split", "generate", "fetch"))]
 
 

@@ -24,6 +24,11 @@ from vfl.metrics.intervals import (
 )
 
 _CERTAIN = 1e-7
+LEAST_ROWS = 20
+"""Fewer rows give no interval: resamples of a handful say nothing of how far a figure would move."""
+
+GAIN_RESAMPLES = 2000
+"""Of the gain, whose p-value has `2 / (resamples + 1)` as its least."""
 _ROUNDING = 1e-2
 
 
@@ -56,25 +61,28 @@ class Utility:
         """Return every figure by name, and `ci`: the figure's `[low, high]` by percentile bootstrap over rows.
 
         `probabilities` are `(n,)` of class 1, or `(n, K)`; `labels` `(n,)` int64 classes. A figure that does not
-        exist, such as an AUC on rows of one class, is `None`, and so is its interval. Raises `ValueError` for shapes
+        exist, such as an AUC on rows of one class, is `None`, and so is its interval; so are intervals of fewer
+        than `LEAST_ROWS` rows. Raises `ValueError` for shapes
         that do not match, probabilities outside 0 to 1 or not summing to 1, or labels that are not classes.
         """
         rows = _rows(probabilities, labels, self.bins)
         figures = _figures(np.ones((1, len(rows.loss))), rows)
         drawn = [_figures(counts, rows) for counts in resample_counts(len(rows.loss), self.resamples, rng)]
+        few = len(rows.loss) < LEAST_ROWS
         values = {name: _number(value[0]) for name, value in figures.items()}
         resampled = {name: np.concatenate([chunk[name] for chunk in drawn]) for name in figures}
         intervals = {
-            name: None if value is None else percentile_interval(resampled[name]) for name, value in values.items()
+            name: None if value is None or few else percentile_interval(resampled[name])
+            for name, value in values.items()
         }
-        if values["ece"] is not None:
+        if values["ece"] is not None and not few:
             inflation = float(resampled["ece"].mean()) - values["ece"]
             intervals["ece"] = percentile_interval(np.maximum(resampled["ece"] - inflation, 0.0))
         return {**values, "ci": intervals}
 
 
 def gain(
-    joint: Tensor, alone: Tensor, labels: Tensor, rng: np.random.Generator, resamples: int = RESAMPLES
+    joint: Tensor, alone: Tensor, labels: Tensor, rng: np.random.Generator, resamples: int = GAIN_RESAMPLES
 ) -> dict[str, dict[str, Any]]:
     """Return what `joint` probabilities add over `alone` on the same rows: `auc` and `log_loss`, positive is better.
 
@@ -85,7 +93,8 @@ def gain(
     ours, theirs = _rows(joint, labels, 1), _rows(alone, labels, 1)
     value = _gains(np.ones((1, len(ours.loss))), ours, theirs)
     drawn = [_gains(counts, ours, theirs) for counts in resample_counts(len(ours.loss), resamples, rng)]
-    return {name: _compared(value[name], np.concatenate([chunk[name] for chunk in drawn])) for name in value}
+    few = len(ours.loss) < LEAST_ROWS
+    return {name: _compared(value[name], np.concatenate([chunk[name] for chunk in drawn]), few) for name in value}
 
 
 def _gains(weights: Floats, ours: _Rows, theirs: _Rows) -> dict[str, Floats]:
@@ -95,10 +104,10 @@ def _gains(weights: Floats, ours: _Rows, theirs: _Rows) -> dict[str, Floats]:
     }
 
 
-def _compared(value: Floats, resampled: Floats) -> dict[str, Any]:
+def _compared(value: Floats, resampled: Floats, few: bool) -> dict[str, Any]:
     known = _number(value[0])
-    if known is None:
-        return {"value": None, "ci": None, "p": None}
+    if known is None or few:
+        return {"value": known, "ci": None, "p": None}
     return {"value": known, "ci": percentile_interval(resampled), "p": two_sided_p(resampled)}
 
 
