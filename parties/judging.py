@@ -45,7 +45,7 @@ def open_truth(shard: Shard, folder: str, classes: int) -> tuple[Truth, Settled]
 
 
 def judge(
-    specs: Sequence[PartySpec], folder: str, references: Sequence[str], seeds: Seeds, cache: str | None
+    specs: Sequence[PartySpec], folder: str, references: Sequence[str], seeds: Seeds, cache: str | None = None
 ) -> Figures:
     """Return the utility of the joint model and of the references, and what the publishers' data adds.
 
