@@ -151,11 +151,11 @@ def known(rows: Path) -> dict[str, Mapping[str, Any]]:
 def sweep(rows: Path, data: Sequence[str], seconds: float) -> None:
     """Make the runs that have no row yet, until `seconds` are over; a row is one line of `rows/DATA.jsonl`."""
     rows.mkdir(parents=True, exist_ok=True)
-    began, there = time.monotonic(), known(rows)
+    began = time.monotonic()
     with Isolation() as isolation, tempfile.TemporaryDirectory(prefix="vfl-sweep-") as folder:
         shared = Shared(isolation, Path(folder) / "references")
         for place, cell in enumerate(cells(data)):
-            if cell.key in there:
+            if cell.key in known(rows):  # read anew: another process may make runs of this sweep too
                 continue
             if time.monotonic() - began > seconds:
                 return
