@@ -91,8 +91,9 @@ def test_reference_values(arguments, expected):
     assert solved(*arguments)[2] == pytest.approx(expected, rel=5e-8)
 
 
-def test_agrees_with_an_independent_geometric_program():
-    for arguments in TUPLES:
+@pytest.mark.parametrize("tuples", [TUPLES[-40:], pytest.param(TUPLES, marks=pytest.mark.slow)], ids=len)
+def test_agrees_with_an_independent_geometric_program(tuples):
+    for arguments in tuples:
         ours, independent = solved(*arguments)[2], geometric_program(*arguments)
         assert ours == pytest.approx(independent, rel=1e-6, abs=1e-9), arguments
 
@@ -151,7 +152,8 @@ def test_a_threshold_is_met_with_the_first_power_that_meets_it(most):
         classes = TwoClasses(u, v, gap, dim, p)
         powers = [0.1 * gap * 1.5**turn for turn in range(100)]
         first = next(power for power in powers if sum_kl(classes, least_sum_kl(classes, power)) <= most)
-        assert noise_for(classes, 0.1 * gap, most) == least_sum_kl(classes, first)
+        found, wanted = noise_for(classes, 0.1 * gap, most), least_sum_kl(classes, first)
+        assert found.power(classes) == pytest.approx(wanted.power(classes), rel=1e-9)
 
 
 def test_each_batch_is_noised_to_its_own_threshold():
