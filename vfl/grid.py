@@ -232,7 +232,7 @@ def read_report(party: PartyId, reply: Message) -> Report:
     """Return the figures in a party's reply; raises `PartyError` if the reply is an error."""
     if reply.has_error():
         raise PartyError(f"{party} failed: {reply.error.reason}")
-    record = reply.content[REPORT_KEY] if REPORT_KEY in reply.content else None
+    record = reply.content.get(REPORT_KEY)
     if not isinstance(record, MetricRecord):
         return {}
     return {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
