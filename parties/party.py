@@ -24,6 +24,7 @@ from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
 from vfl.channel import Channel
+from vfl.compat_flwr import reply
 from vfl.errors import WireError
 from vfl.exchange import Mail, Outgoing
 from vfl.grid import PLAY
@@ -94,7 +95,7 @@ class Party:
         content = merge(None, sent)
         if report:
             content[REPORT_KEY] = MetricRecord(report)
-        return Message(content, reply_to=message)
+        return reply(content, message)
 
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
