@@ -5,6 +5,7 @@ It holds no tensor. What it learns: row counts, the training loss, bytes and tim
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -150,20 +151,31 @@ class Coordinator:
         self.watcher.phase("train", total)
         self.watcher.advance("train", self.fit.progress.done, None)
         began = time.perf_counter() - self.fit.progress.wall_s
-        for done, (phase, step, ends_epoch) in enumerate(self._schedule(), start=1):
-            if done <= self.fit.progress.done:
-                continue
-            report = self.play(phase.hops, step)["advertiser"]
-            loss = report.get("loss")
-            self.fit.progress.losses.append(loss)
+        for phase, steps, ends_epoch in self._stretches():
+            for reports in self.grid.stream(phase.hops, steps):
+                loss = reports["advertiser"].get("loss")
+                self.fit.progress.step += 1
+                self.fit.progress.done += 1
+                self.fit.progress.losses.append(loss)
+                self.watcher.advance("train", self.fit.progress.done, loss)
+            done = self.fit.progress.done
             if ends_epoch and phase.validate:
                 self._validate(done)
-            self.fit.progress.done = done
             self.fit.progress.wall_s = time.perf_counter() - began
-            self.watcher.advance("train", done, loss)
             if self.plan.checkpoint_every and done % self.plan.checkpoint_every == 0 and done < total:
                 self._control("checkpoint", {"step": self.fit.progress.step})
                 self.watcher.checkpointed(self.fit.progress)
+
+    def _stretches(self) -> Iterator[tuple[Phase, list[Step], bool]]:
+        """Yield the rounds still to play, as many at a time as have nothing between them, and if they end an epoch."""
+        every, place = self.plan.checkpoint_every or math.inf, self.fit.progress.done
+        steps: list[Step] = []
+        for phase, step, ends_epoch in itertools.islice(self._schedule(), place, None):
+            steps.append(replace(step, index=self.fit.progress.step + len(steps)))
+            place += 1
+            if ends_epoch or place % every == 0:
+                yield phase, steps, ends_epoch
+                steps = []
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
         for phase in self.plan.phases:

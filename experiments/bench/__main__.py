@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     steps = which.add_parser("throughput", parents=[common], help="training rounds against a plain loop")
-    steps.add_argument("--backend", choices=["local", "ray"], action="append", help="default: both")
-    steps.add_argument("--workload", choices=sorted(throughput.WORKLOADS), action="append", help="default: all")
+    steps.add_argument("--backend", choices=list(throughput.BACKENDS), action="append", help="default: all")
+    steps.add_argument("--workload", choices=list(throughput.WORKLOADS), action="append", help="default: all")
     steps.add_argument("--batch", type=int, choices=throughput.BATCHES, action="append", help="default: all")
     steps.add_argument("--repeats", type=int, default=7)
     steps.add_argument("--seconds", type=float, default=0.6, help="length of one turn")
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _throughput(options: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
-    for backend in options.backend or ["local", "ray"]:
-        for workload in options.workload or sorted(throughput.WORKLOADS, reverse=True):
+    for backend in options.backend or throughput.BACKENDS:
+        for workload in options.workload or throughput.WORKLOADS:
             for batch in options.batch or throughput.BATCHES:
                 figure = throughput.measure(workload, batch, backend, options.repeats, options.seconds)
                 figures.append(figure)

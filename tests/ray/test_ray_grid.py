@@ -28,6 +28,7 @@ CASES = {
     "labels only": {"split": {"name": "columns", "publisher": ["mean_radius"], "advertiser": []}},
 }
 SLOW_CASES = {
+    "one step late": {"train": {"epochs": 2, "batch_size": 64, "stale": 1, "checkpoint_every": 0}},
     "defended": {"defense": MARVELL},
     "partial overlap": {"align": {"overlap": 0.4}},
     "private alignment": {"align": {"name": "ecdh_psi", "overlap": 0.4}},
