@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from vfl.data.shard import official_test
 from vfl.data.timing import by_time
 from vfl.errors import ConfigError, DataError
 from vfl.grid import Roster
+from vfl.identity import drawn, stored
 from vfl.methods import Method
 from vfl.registry import build, find
 from vfl.seeds import Seeds
@@ -94,6 +96,26 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
         )
         for party, role in people.members
     ]
+
+
+def with_credentials(config: Config, specs: Sequence[PartySpec]) -> list[PartySpec]:
+    """Return the specs with what each party signs its greeting by: its key file, or a key drawn for this run.
+
+    Raises `DataError` where `wire.keys` lacks a party's keys. Nothing is added where envelopes are not sealed.
+    """
+    if not config.sealed:
+        return list(specs)
+    run, parties = secrets.token_hex(16), tuple(spec.party for spec in specs)
+    if config.wire.keys is None:
+        found = drawn(run, parties)
+    else:
+        folder = Path(config.wire.keys).resolve()
+        found = {party: stored(run, folder, party) for party in parties}
+        absent = [party for party in parties if party not in found[party].registry]
+        if absent:
+            message = f"got no public key of {', '.join(absent)}; run `vfl keys init {folder} {' '.join(absent)}`"
+            raise DataError(message, key="wire.keys", where=str(folder))
+    return [replace(spec, credentials=found[spec.party]) for spec in specs]
 
 
 def party_folder(run: Path, party: PartyId) -> Path:

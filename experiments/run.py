@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from experiments.plan import (
     open_world,
     party_folder,
     party_specs,
+    with_credentials,
 )
 from experiments.progress import Progress
 from experiments.schema import ADVERTISER, AttackSpec, Config
@@ -188,7 +189,7 @@ class _Call:
 
 
 def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Progress) -> dict[str, Any]:
-    specs = party_specs(config, world, out)
+    specs = with_credentials(config, party_specs(config, world, out))
     with Isolation() if call.shared is None else nullcontext(call.shared.isolation) as isolation:
         fitted, path = _train(config, world, specs, out, call, progress)
         rundir.write_steps(out, fitted.progress)
@@ -249,7 +250,7 @@ def _cache(config: Config, world: World, call: _Call) -> str | None:
 def _judging(config: Config, specs: Sequence[PartySpec], out: Path, cache: str | None) -> dict[str, Any]:
     seeds = Seeds(config.seed).scope("referee")
     folder = str(party_folder(out, REFEREE))
-    players = [spec for spec in specs if spec.party != REFEREE]
+    players = [replace(spec, credentials=None) for spec in specs if spec.party != REFEREE]
     return {"specs": players, "folder": folder, "references": list(config.references), "seeds": seeds, "cache": cache}
 
 

@@ -74,10 +74,14 @@ Named = Annotated[Spec, _SHORT]
 
 
 class Wire(Section):
-    """How a body is written on the wire, and whether it is sealed between parties."""
+    """How a body is written on the wire, and whether it is sealed between parties.
+
+    `keys` is a folder that `vfl keys init` wrote; without one, key pairs are drawn for the run.
+    """
 
     codec: Literal["raw", "f16", "int8"] = "raw"
     channel: Literal["auto", "on", "off"] = "auto"
+    keys: str | None = None
 
 
 class DataSpec(Spec):

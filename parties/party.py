@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -17,13 +18,15 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from parties.failure import failed
+from parties.gate import Gate
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
 from vfl.channel import Channel
-from vfl.errors import WireError
+from vfl.errors import VflError, WireError
 from vfl.exchange import Mail, Outgoing
 from vfl.grid import PLAY
 from vfl.methods import Method, Parts
@@ -74,27 +77,29 @@ class Party:
     inbox: Inbox
     channel: Channel | None
     hops: Mapping[str, Hop]
+    gate: Gate
     app: ClientApp = field(default_factory=ClientApp)
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     def handle(self, message: Message, context: Context) -> Message:
-        """Run the hops that a message names, in order, on its envelopes and return the reply with what they send."""
+        """Run the hops that a message names, in order, on its envelopes and return the reply with what they send.
+
+        A message that was acted on before is answered again and changes nothing.
+        """
+        self.gate.admit(message.content)
         step, names = read_step(message.content)
+        before = self.gate.answered(step.index, names, message.content)
+        if before is not None:
+            return Message(before, reply_to=message)
+        hops = [self._hop(name) for name in names]
         received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
-        sent: list[tuple[str, ArrayRecord]] = []
-        report: dict[str, MetricRecordValues] = {}
-        for name in names:
-            hop = self._hop(name)
-            outgoing = self.player.handler(hop.handler)(step, self._mail(hop, received))
-            sent += self._send(hop, step, outgoing)
-            report.update(outgoing.report)
-        content = merge(None, sent)
-        if report:
-            content[REPORT_KEY] = MetricRecord(report)
+        content = self._act(step, hops, received)
+        self.gate.keep(step.index, names, message.content, content)
         return Message(content, reply_to=message)
 
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
+        self.gate.admit(message.content)
         given = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
         content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
@@ -103,6 +108,59 @@ class Party:
         else:
             content[REPORT_KEY] = MetricRecord(answer)
         return Message(content, reply_to=message)
+
+    def _act(self, step: Step, hops: Sequence[Hop], received: Sequence[Envelope]) -> RecordDict:
+        self._refuse_strangers(hops, received)
+        sent: list[tuple[str, ArrayRecord]] = []
+        report: dict[str, MetricRecordValues] = {}
+        for hop in hops:
+            given = self._mail(hop, received)
+            try:
+                outgoing = self.player.handler(hop.handler)(step, given)
+            except (LookupError, RuntimeError, TypeError, ValueError) as error:
+                self._refuse_misfits(hop, given, error)
+                raise
+            sent += self._send(hop, step, outgoing)
+            report.update(outgoing.report)
+        content = merge(None, sent)
+        if report:
+            content[REPORT_KEY] = MetricRecord(report)
+        return content
+
+    def _refuse_strangers(self, hops: Sequence[Hop], received: Sequence[Envelope]) -> None:
+        """Raise `WireError` for an envelope that none of the hops takes, of its kind or from its sender."""
+        if not received:
+            return
+        sources = [self.hops[name] for hop in hops for name in hop.takes]
+        allowed = {(hop.gives, party) for hop in sources for party in self.spec.roster.of(hop.role)}
+        for envelope in received:
+            if (envelope.kind, envelope.src) not in allowed:
+                asked = "+".join(hop.name for hop in hops)
+                got = f"{envelope.kind.value} envelope of {envelope.src!r}"
+                raise WireError(f"{self.spec.party} got the {got} at {asked}, which takes none of its kind from there")
+
+    def _refuse_misfits(self, hop: Hop, given: Mail, error: Exception) -> None:
+        """Raise `WireError` where a handler failed because of what it was sent: absent mail, or another shape."""
+        sources = [self.hops[name] for name in hop.takes if self.hops[name].gives is not None]
+        absent = [
+            party
+            for source in sources
+            for party in self.spec.roster.of(source.role)
+            if party not in given and source.role != self.spec.role
+        ]
+        if absent:
+            raise WireError(
+                f"{self.spec.party} got no mail of {', '.join(absent)} at {hop.name}; it was cut out"
+            ) from error
+        for party, envelope in given.items():
+            shape, dtype = tuple(envelope.body.shape), envelope.body.dtype
+            width = self.spec.model.widths.get(self.spec.party if envelope.kind == Kind.GRADIENT else party)
+            learned = envelope.kind in (Kind.EMBEDDING, Kind.GRADIENT)
+            if learned and (shape[1] != width or not dtype.is_floating_point or len(envelope.rows) != shape[0]):
+                got = f"{envelope.kind.value} of {party} of shape {shape} and type {dtype}"
+                raise WireError(
+                    f"{self.spec.party} cannot use the {got} at {hop.name}, expected width {width}"
+                ) from error
 
     def _hop(self, name: str) -> Hop:
         hop = self.hops.get(name)
@@ -128,24 +186,39 @@ class Party:
         ]
 
     def _hello(self, given: ConfigRecord) -> ConfigRecord:
-        return ConfigRecord({"public": self.channel.public()} if self.channel else {})
+        """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed."""
+        self.gate.reset()
+        if self.outbox.recorder and given.get("fresh"):
+            self.outbox.recorder.cut_back(0)
+        if self.channel is None:
+            return ConfigRecord()
+        self.channel = Channel(self.spec.party, self.spec.credentials)
+        self.outbox.channel = self.inbox.channel = self.channel
+        return ConfigRecord({"hello": self.channel.hello()})
 
     def _meet(self, given: ConfigRecord) -> ConfigRecord:
-        if self.channel:
-            self.channel.meet({party: cast(bytes, public) for party, public in given.items()})
+        if self.channel is None:
+            return ConfigRecord()
+        hellos = {party: hello for party, hello in given.items() if isinstance(hello, bytes)}
+        absent = [party for party in self.spec.roster.ids() if party not in hellos]
+        strangers = [party for party in given if party not in hellos or party not in self.spec.roster.ids()]
+        if absent or strangers:
+            odd = f"without {', '.join(absent)}" if absent else f"of {', '.join(strangers)}, who takes no part"
+            raise WireError(f"{self.spec.party} got greetings {odd}; it takes one of every party, and of nobody else")
+        self.channel.meet(hellos)
         return ConfigRecord()
 
     def _prepare(self, given: ConfigRecord) -> dict[str, float]:
         return self.player.prepare()
 
     def _checkpoint(self, given: ConfigRecord) -> dict[str, float]:
-        step = int(cast(int, given["step"]))
+        step = _step_of(given)
         self._save(f"step-{step:09d}", step)
         self._forget(keep=2)
         return {}
 
     def _restore(self, given: ConfigRecord) -> dict[str, float]:
-        step = int(cast(int, given["step"]))
+        step = _step_of(given)
         path = cast(Path, self.spec.path("checkpoints", f"step-{step:09d}.safetensors"))
         tensors, facts = checkpoint.load(path)
         self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
@@ -210,11 +283,12 @@ def join(spec: PartySpec, player: Player, labels: Callable[[Tensor], Tensor] | N
     torch.set_num_threads(spec.train.threads)
     transcript = spec.path("transcript")
     recorder = TranscriptWriter(transcript, spec.record_every) if transcript and spec.record_every else None
-    channel = Channel(spec.party) if spec.channel else None
+    channel = Channel(spec.party, spec.credentials) if spec.channel else None
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
     hops = {hop.name: hop for hop in run_hops(spec)}
     outbox = Outbox(sender, spec.codec, mount(spec.defenses, spec.seeds, spec.classes).mounted, recorder, channel)
-    party = Party(spec, player, outbox, Inbox(spec.party, recorder, channel), channel, hops)
+    inbox, gate = Inbox(spec.party, recorder, channel), Gate(spec.party, spec.limits)
+    party = Party(spec, player, outbox, inbox, channel, hops, gate)
     _register(party)
     return party
 
@@ -231,10 +305,25 @@ def run_hops(spec: PartySpec) -> list[Hop]:
 
 
 def _register(party: Party) -> None:
-    def serve(name: str) -> Callable[[Message, Context], Message]:
-        return lambda message, context: party.control(name, message, context)
+    def serve(action: str, answer: Callable[[Message, Context], Message]) -> Callable[[Message, Context], Message]:
+        def call(message: Message, context: Context) -> Message:
+            try:
+                return answer(message, context)
+            except VflError:
+                raise
+            except Exception as error:
+                raise failed(party.spec.party, action, error) from None
+
+        return call
 
     for kind in (party.app.train, party.app.evaluate, party.app.query):
-        kind(PLAY)(party.handle)
+        kind(PLAY)(serve(PLAY, party.handle))
     for name in CONTROLS:
-        party.app.query(name)(serve(name))
+        party.app.query(name)(serve(name, partial(party.control, name)))
+
+
+def _step_of(given: ConfigRecord) -> int:
+    step = given.get("step")
+    if not isinstance(step, int) or step < 0:
+        raise WireError(f"got a control call for step {step!r}, allowed a number from 0 on")
+    return step

@@ -120,7 +120,7 @@ class Coordinator:
 
     def begin(self, resume: bool = False) -> None:
         """Bring the parties to where the next training round can be played."""
-        self._greet()
+        self._greet(fresh=not resume)
         if resume:
             answers = self._control("restore", {"step": self.fit.progress.step})
         else:
@@ -135,10 +135,10 @@ class Coordinator:
         self.fit.progress.step += 1
         return reports
 
-    def _greet(self) -> None:
-        answers = self._control("hello", {})
-        keys = {party: reply.content.config_records[CONTROL_KEY].get("public") for party, reply in answers.items()}
-        self._control("meet", {party: key for party, key in keys.items() if key is not None})
+    def _greet(self, fresh: bool) -> None:
+        answers = self._control("hello", {"fresh": int(fresh)})
+        hellos = {party: reply.content.config_records[CONTROL_KEY].get("hello") for party, reply in answers.items()}
+        self._control("meet", {party: hello for party, hello in hellos.items() if hello is not None})
 
     def _align(self) -> None:
         self.watcher.phase("align", 1)
