@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
+from parties.faults import Faults
 from parties.spec import ModelSpec, PartySpec, TrainSpec
 from vfl.align import Aligner
 from vfl.coordinator import Plan
@@ -128,7 +129,20 @@ def coordinator_plan(config: Config) -> Plan:
     aligner: Aligner = build("align", config.aligner)
     method: Method = build("method", config.method.member)
     phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
-    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every, config.train.select)
+    return Plan(
+        align=aligner.hops,
+        phases=phases,
+        evaluate=method.evaluate,
+        checkpoint_every=config.train.checkpoint_every,
+        select=config.train.select,
+        restarts=config.faults.restarts,
+    )
+
+
+def faults(config: Config) -> Faults:
+    """Return what links and machines do to the run."""
+    asked = config.faults
+    return Faults(asked.latency_ms / 1000, asked.loss, asked.duplicate, asked.crash, asked.retries)
 
 
 def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:

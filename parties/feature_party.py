@@ -112,6 +112,10 @@ class FeatureParty:
         """Return this party's rows of a step."""
         return cast(Rows, self._rows).batch(step)
 
+    def expected(self, step: Step) -> int | None:
+        """Return how many aligned rows a step is about; `None` before they are known."""
+        return None if self._rows is None else len(self._rows.batch(step).rows)
+
     def parts(self) -> Parts:
         """Return the method side's modules and optimizers."""
         return cast(Side, self._side).parts

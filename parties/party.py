@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, MetricRecordValues, RecordDict
@@ -26,17 +26,22 @@ from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
 from vfl.channel import Channel
-from vfl.errors import VflError, WireError
+from vfl.errors import DataError, VflError, WireError
 from vfl.exchange import Mail, Outgoing
 from vfl.grid import PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build
 from vfl.store import TranscriptWriter
 from vfl.types import Envelope, Hop, Kind, Step
-from vfl.wire import CONTROL_KEY, REPORT_KEY, mail, merge, read_step
+from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
+LEARNED = (Kind.EMBEDDING, Kind.GRADIENT)
 _EMPTY = torch.empty(0, dtype=torch.int64)
+
+
+Given = Mapping[str, object]
+"""What a control call brings."""
 
 
 class Player(Protocol):
@@ -62,6 +67,10 @@ class Player(Protocol):
         """Take back what `loose` gave, before `prepare` is called."""
         ...
 
+    def expected(self, step: Step) -> int | None:
+        """Return how many aligned rows a step is about; `None` where this role does not know."""
+        ...
+
     def close(self) -> None:
         """Write what this role leaves behind for after the run."""
         ...
@@ -80,6 +89,7 @@ class Party:
     gate: Gate
     app: ClientApp = field(default_factory=ClientApp)
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    called: tuple[object, RecordDict] = field(default_factory=lambda: (None, RecordDict()))
 
     def handle(self, message: Message, context: Context) -> Message:
         """Run the hops that a message names, in order, on its envelopes and return the reply with what they send.
@@ -100,14 +110,52 @@ class Party:
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
         self.gate.admit(message.content)
-        given = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
+        record = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
+        call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
+        if call is not None and call == self.called[0]:
+            return Message(self.called[1], reply_to=message)
         content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
         if isinstance(answer, ConfigRecord):
             content[CONTROL_KEY] = answer
         else:
             content[REPORT_KEY] = MetricRecord(answer)
+        self.called = (call, content)
         return Message(content, reply_to=message)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that this party must have to go on between two rounds: tensors, and facts that JSON can hold."""
+        tensors = checkpoint.flatten(self.player.parts())
+        tensors.update({f"loose.{key}": value for key, value in self.player.loose().items()})
+        tensors.update({f"kept.{key}": value for key, value in self.kept.items()})
+        for place, mounted in enumerate(self.outbox.mounted):
+            for party, state in mounted.states.items():
+                tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
+        chains = {party: link.hex() for party, link in self.outbox.chains.items()}
+        return tensors, {"chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)}
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, float]:
+        """Take back what `state` gave, and report the counts that `prepare` reports."""
+        self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
+        report = self.player.prepare()
+        checkpoint.restore(self.player.parts(), tensors)
+        self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
+        self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
+        self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
+        for key, value in tensors.items():
+            if key.startswith("defense."):
+                _, place, party, name = key.split(".", 3)
+                self.outbox.mounted[int(place)].states.setdefault(party, {})[name] = value
+        return report
+
+    def replay(self, step: Step, names: Sequence[str], received: Sequence[Envelope]) -> None:
+        """Run hops again on what they were given, and send and record nothing: what they left behind is there again."""
+        outbox = self.outbox
+        channel, recorder, outbox.channel, outbox.recorder = outbox.channel, outbox.recorder, None, None
+        try:
+            self._act(step, [self._hop(name) for name in names], received)
+        finally:
+            outbox.channel, outbox.recorder = channel, recorder
 
     def _act(self, step: Step, hops: Sequence[Hop], received: Sequence[Envelope]) -> RecordDict:
         self._refuse_strangers(hops, received)
@@ -118,7 +166,7 @@ class Party:
             try:
                 outgoing = self.player.handler(hop.handler)(step, given)
             except (LookupError, RuntimeError, TypeError, ValueError) as error:
-                self._refuse_misfits(hop, given, error)
+                self._refuse_misfits(step, hop, given, error)
                 raise
             sent += self._send(hop, step, outgoing)
             report.update(outgoing.report)
@@ -128,18 +176,22 @@ class Party:
         return content
 
     def _refuse_strangers(self, hops: Sequence[Hop], received: Sequence[Envelope]) -> None:
-        """Raise `WireError` for an envelope that none of the hops takes, of its kind or from its sender."""
+        """Raise `WireError` for an envelope that none of the hops takes: its kind, its sender, or its type."""
         if not received:
             return
         sources = [self.hops[name] for hop in hops for name in hop.takes]
         allowed = {(hop.gives, party) for hop in sources for party in self.spec.roster.of(hop.role)}
         for envelope in received:
+            got = f"{self.spec.party} got the {envelope.kind.value} envelope of {envelope.src!r}"
+            asked = "+".join(hop.name for hop in hops)
             if (envelope.kind, envelope.src) not in allowed:
-                asked = "+".join(hop.name for hop in hops)
-                got = f"{envelope.kind.value} envelope of {envelope.src!r}"
-                raise WireError(f"{self.spec.party} got the {got} at {asked}, which takes none of its kind from there")
+                raise WireError(f"{got} at {asked}, which takes none of its kind from there")
+            if envelope.kind in LEARNED and not envelope.body.is_floating_point():
+                raise WireError(
+                    f"{got} of type {envelope.body.dtype} at {asked}; it cannot use the {envelope.kind.value}"
+                )
 
-    def _refuse_misfits(self, hop: Hop, given: Mail, error: Exception) -> None:
+    def _refuse_misfits(self, step: Step, hop: Hop, given: Mail, error: Exception) -> None:
         """Raise `WireError` where a handler failed because of what it was sent: absent mail, or another shape."""
         sources = [self.hops[name] for name in hop.takes if self.hops[name].gives is not None]
         absent = [
@@ -149,18 +201,15 @@ class Party:
             if party not in given and source.role != self.spec.role
         ]
         if absent:
-            raise WireError(
-                f"{self.spec.party} got no mail of {', '.join(absent)} at {hop.name}; it was cut out"
-            ) from error
+            missing = f"no mail of {', '.join(absent)} at {hop.name}"
+            raise WireError(f"{self.spec.party} got {missing}; it was cut out on the way") from error
+        rows = self.player.expected(step)
         for party, envelope in given.items():
-            shape, dtype = tuple(envelope.body.shape), envelope.body.dtype
+            shape = tuple(envelope.body.shape)
             width = self.spec.model.widths.get(self.spec.party if envelope.kind == Kind.GRADIENT else party)
-            learned = envelope.kind in (Kind.EMBEDDING, Kind.GRADIENT)
-            if learned and (shape[1] != width or not dtype.is_floating_point or len(envelope.rows) != shape[0]):
-                got = f"{envelope.kind.value} of {party} of shape {shape} and type {dtype}"
-                raise WireError(
-                    f"{self.spec.party} cannot use the {got} at {hop.name}, expected width {width}"
-                ) from error
+            if envelope.kind in LEARNED and (shape[1] != width or shape[0] != rows):
+                got = f"{envelope.kind.value} of {party} of shape {shape} at {hop.name}"
+                raise WireError(f"{self.spec.party} cannot use the {got}, allowed {(rows, width)}") from error
 
     def _hop(self, name: str) -> Hop:
         hop = self.hops.get(name)
@@ -185,7 +234,7 @@ class Party:
             for party, body in outgoing.bodies.items()
         ]
 
-    def _hello(self, given: ConfigRecord) -> ConfigRecord:
+    def _hello(self, given: Given) -> ConfigRecord:
         """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed."""
         self.gate.reset()
         if self.outbox.recorder and given.get("fresh"):
@@ -196,7 +245,7 @@ class Party:
         self.outbox.channel = self.inbox.channel = self.channel
         return ConfigRecord({"hello": self.channel.hello()})
 
-    def _meet(self, given: ConfigRecord) -> ConfigRecord:
+    def _meet(self, given: Given) -> ConfigRecord:
         if self.channel is None:
             return ConfigRecord()
         hellos = {party: hello for party, hello in given.items() if isinstance(hello, bytes)}
@@ -208,38 +257,30 @@ class Party:
         self.channel.meet(hellos)
         return ConfigRecord()
 
-    def _prepare(self, given: ConfigRecord) -> dict[str, float]:
+    def _prepare(self, given: Given) -> dict[str, float]:
         return self.player.prepare()
 
-    def _checkpoint(self, given: ConfigRecord) -> dict[str, float]:
+    def _checkpoint(self, given: Given) -> dict[str, float]:
         step = _step_of(given)
         self._save(f"step-{step:09d}", step)
         self._forget(keep=2)
         return {}
 
-    def _restore(self, given: ConfigRecord) -> dict[str, float]:
+    def _restore(self, given: Given) -> dict[str, float]:
         step = _step_of(given)
-        path = cast(Path, self.spec.path("checkpoints", f"step-{step:09d}.safetensors"))
-        tensors, facts = checkpoint.load(path)
-        self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
-        report = self.player.prepare()
-        checkpoint.restore(self.player.parts(), tensors)
-        self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
-        self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
-        self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
-        for key, value in tensors.items():
-            if key.startswith("defense."):
-                _, place, party, name = key.split(".", 3)
-                self.outbox.mounted[int(place)].states.setdefault(party, {})[name] = value
+        path = self.spec.path("checkpoints", f"step-{step:09d}.safetensors")
+        if path is None:
+            raise DataError(f"{self.spec.party} keeps no checkpoints; give it a folder of its own")
+        report = self.load(*checkpoint.load(path))
         if self.outbox.recorder:
             self.outbox.recorder.cut_back(step)
         return report
 
-    def _keep(self, given: ConfigRecord) -> dict[str, float]:
+    def _keep(self, given: Given) -> dict[str, float]:
         self.kept = checkpoint.flatten(self._modules())
         return {}
 
-    def _recall(self, given: ConfigRecord) -> dict[str, float]:
+    def _recall(self, given: Given) -> dict[str, float]:
         if self.kept:
             checkpoint.restore(self._modules(), self.kept)
         return {}
@@ -247,7 +288,7 @@ class Party:
     def _modules(self) -> Parts:
         return {name: part for name, part in self.player.parts().items() if isinstance(part, nn.Module)}
 
-    def _finish_run(self, given: ConfigRecord) -> ConfigRecord:
+    def _finish_run(self, given: Given) -> ConfigRecord:
         if self.outbox.recorder:
             self.outbox.recorder.flush()
         self._save("final", -1)
@@ -263,14 +304,8 @@ class Party:
             return
         if self.outbox.recorder:
             self.outbox.recorder.flush()
-        tensors = checkpoint.flatten(self.player.parts())
-        tensors.update({f"loose.{key}": value for key, value in self.player.loose().items()})
-        tensors.update({f"kept.{key}": value for key, value in self.kept.items()})
-        for place, mounted in enumerate(self.outbox.mounted):
-            for party, state in mounted.states.items():
-                tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
-        chains = {party: link.hex() for party, link in self.outbox.chains.items()}
-        checkpoint.save(path, tensors, {"step": step, "chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)})
+        tensors, facts = self.state()
+        checkpoint.save(path, tensors, {"step": step, **facts})
 
     def _forget(self, keep: int) -> None:
         folder = cast(Path, self.spec.path("checkpoints"))
@@ -322,7 +357,7 @@ def _register(party: Party) -> None:
         party.app.query(name)(serve(name, partial(party.control, name)))
 
 
-def _step_of(given: ConfigRecord) -> int:
+def _step_of(given: Given) -> int:
     step = given.get("step")
     if not isinstance(step, int) or step < 0:
         raise WireError(f"got a control call for step {step!r}, allowed a number from 0 on")

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -61,6 +62,7 @@ class Channel:
     _in: dict[PartyId, Cipher] = field(default_factory=dict[PartyId, Cipher], repr=False)
     _sent: dict[PartyId, int] = field(default_factory=dict[PartyId, int])
     _seen: dict[PartyId, int] = field(default_factory=dict[PartyId, int])
+    _hellos: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes], repr=False)
 
     @property
     def run(self) -> str:
@@ -93,6 +95,25 @@ class Channel:
             self._out[other] = _SUITES[suite](_derive(secret, salt, f"{self.run}|{self.party}|{other}"))
             self._in[other] = _SUITES[suite](_derive(secret, salt, f"{self.run}|{other}|{self.party}"))
             self._sent[other] = self._seen[other] = 0
+            self._hellos[other] = hello
+
+    def state(self) -> dict[str, Any]:
+        """Return all that another process of this party needs to go on with the channel: secrets, for it alone."""
+        hellos = {party: hello.hex() for party, hello in self._hellos.items()}
+        return {"private": self._private.private_bytes_raw().hex(), "suite": self.suite.hex(), "hellos": hellos} | {
+            "sent": dict(self._sent),
+            "seen": dict(self._seen),
+        }
+
+    @staticmethod
+    def resumed(party: PartyId, credentials: Credentials | None, state: Mapping[str, Any]) -> Channel:
+        """Return the channel that `state` was taken of. Only one of the two may seal: a nonce must not come twice."""
+        private = X25519PrivateKey.from_private_bytes(bytes.fromhex(state["private"]))
+        channel = Channel(party, credentials, bytes.fromhex(state["suite"]), private)
+        channel.meet({other: bytes.fromhex(hello) for other, hello in state["hellos"].items()})
+        channel._sent.update(state["sent"])
+        channel._seen.update(state["seen"])
+        return channel
 
     def seal(self, dst: PartyId, key: str, record: ArrayRecord) -> ArrayRecord:
         """Return the record with every array encrypted for `dst`."""

@@ -8,6 +8,8 @@ import pytest
 
 from experiments.cli import main
 
+pytestmark = pytest.mark.usefixtures("shared_isolation")
+
 
 def test_keys_are_made_once_and_shown_without_the_private_part(tmp_path, capsys):
     folder = tmp_path / "keys"
