@@ -136,6 +136,7 @@ def coordinator_plan(config: Config) -> Plan:
         checkpoint_every=config.train.checkpoint_every,
         select=config.train.select,
         restarts=config.faults.restarts,
+        without=config.faults.without,
     )
 
 

@@ -351,6 +351,10 @@ def _notes(facts: _Facts, fit: Fit, leakage: Mapping[str, Any]) -> list[str]:
             f"a column has {vocabulary:.0f} ids and training passes {config.train.epochs} times over them: "
             "click models overfit sparse ids from the second epoch on; compare with train.epochs=1"
         )
+    notes += [
+        f"{party} stayed away from step {step} on: the mean embedding it last sent was used in its place"
+        for party, step in fit.absent.items()
+    ]
     if fit.rows(Pool.TEST) < LEAST_ROWS:
         notes.append(f"fewer than {LEAST_ROWS} test rows: no intervals and no p; raise holdout.test")
     notes += [

@@ -251,7 +251,8 @@ class FaultsSection(Section):
 
     `loss` is of a message or its answer, which is then sent again up to `retries` times; `crash` is of its party, which
     then goes on from its checkpoint, up to `restarts` times in a run. A party that says nothing for `timeout_s` counts
-    as gone (with ray; in one process parties cannot hang apart).
+    as gone (with ray; in one process parties cannot hang apart). A party gone for good ends the run (`without: stop`);
+    with `impute`, the advertiser goes on with the mean embedding that it last had of that publisher.
     """
 
     latency_ms: float = Field(0.0, ge=0)
@@ -261,6 +262,7 @@ class FaultsSection(Section):
     retries: int = Field(8, ge=0)
     restarts: int = Field(2, ge=0)
     timeout_s: float = Field(600.0, gt=0)
+    without: Literal["stop", "impute"] = "stop"
 
 
 Reference = Literal["advertiser_alone", "central"]

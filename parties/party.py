@@ -10,7 +10,6 @@ import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
@@ -26,13 +25,13 @@ from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
 from vfl.channel import Channel
-from vfl.errors import DataError, VflError, WireError
+from vfl.errors import DataError, PartyGoneError, VflError, WireError
 from vfl.exchange import Mail, Outgoing
 from vfl.grid import PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build
 from vfl.store import TranscriptWriter
-from vfl.types import Envelope, Hop, Kind, Step
+from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
@@ -71,6 +70,10 @@ class Player(Protocol):
         """Return how many aligned rows a step is about; `None` where this role does not know."""
         ...
 
+    def batch(self, step: Step) -> Batch:
+        """Return this party's rows of a step; the referee has none."""
+        ...
+
     def close(self) -> None:
         """Write what this role leaves behind for after the run."""
         ...
@@ -89,6 +92,8 @@ class Party:
     gate: Gate
     app: ClientApp = field(default_factory=ClientApp)
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    heard: dict[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
+    absent: frozenset[PartyId] = frozenset()
     called: tuple[object, RecordDict] = field(default_factory=lambda: (None, RecordDict()))
 
     def handle(self, message: Message, context: Context) -> Message:
@@ -128,6 +133,7 @@ class Party:
         tensors = checkpoint.flatten(self.player.parts())
         tensors.update({f"loose.{key}": value for key, value in self.player.loose().items()})
         tensors.update({f"kept.{key}": value for key, value in self.kept.items()})
+        tensors.update({f"heard.{party}": _mean(body) for party, body in self.heard.items()})
         for place, mounted in enumerate(self.outbox.mounted):
             for party, state in mounted.states.items():
                 tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
@@ -140,6 +146,7 @@ class Party:
         report = self.player.prepare()
         checkpoint.restore(self.player.parts(), tensors)
         self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
+        self.heard = {key[len("heard.") :]: value for key, value in tensors.items() if key.startswith("heard.")}
         self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
         self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
         for key, value in tensors.items():
@@ -161,8 +168,10 @@ class Party:
         self._refuse_strangers(hops, received)
         sent: list[tuple[str, ArrayRecord]] = []
         report: dict[str, MetricRecordValues] = {}
+        if step.phase not in ("align", "valid", "test"):
+            self.heard.update({each.src: each.body for each in received if each.kind == Kind.EMBEDDING})
         for hop in hops:
-            given = self._mail(hop, received)
+            given = self._mail(step, hop, received)
             try:
                 outgoing = self.player.handler(hop.handler)(step, given)
             except (LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -217,9 +226,25 @@ class Party:
             raise WireError(f"{self.spec.party} was asked for hop {name!r}, allowed those of a {self.spec.role.value}")
         return hop
 
-    def _mail(self, hop: Hop, received: Sequence[Envelope]) -> Mail:
+    def _mail(self, step: Step, hop: Hop, received: Sequence[Envelope]) -> Mail:
         kinds = {self.hops[name].gives for name in hop.takes}
-        return {envelope.src: envelope for envelope in received if envelope.kind in kinds}
+        found = {envelope.src: envelope for envelope in received if envelope.kind in kinds}
+        if not self.absent or Kind.EMBEDDING not in kinds:
+            return found
+        present = self.spec.roster.ids()
+        return {
+            party: found[party] if party in found else self._stand_in(step, party)
+            for party in present
+            if party in found or party in self.absent
+        }
+
+    def _stand_in(self, step: Step, party: PartyId) -> Envelope:
+        """Return what stands for an absent publisher's embedding: the mean of the last that it sent in training."""
+        if party not in self.heard:
+            raise PartyGoneError(f"{party} stayed away before it had sent anything to stand in for it", party)
+        rows = self.player.batch(step).rows
+        body = _mean(self.heard[party]).expand(len(rows), -1).clone()
+        return Envelope(step.index, Kind.EMBEDDING, party, self.spec.party, rows, body)
 
     def _send(self, hop: Hop, step: Step, outgoing: Outgoing) -> list[tuple[str, ArrayRecord]]:
         if outgoing.bodies and hop.gives is None:
@@ -232,11 +257,13 @@ class Party:
                 outgoing.by_class,
             )
             for party, body in outgoing.bodies.items()
+            if party not in self.absent
         ]
 
     def _hello(self, given: Given) -> ConfigRecord:
         """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed."""
         self.gate.reset()
+        self.absent = frozenset(filter(None, str(given.get("absent", "")).split("|")))
         if self.outbox.recorder and given.get("fresh"):
             self.outbox.recorder.cut_back(0)
         if self.channel is None:
@@ -249,7 +276,7 @@ class Party:
         if self.channel is None:
             return ConfigRecord()
         hellos = {party: hello for party, hello in given.items() if isinstance(hello, bytes)}
-        absent = [party for party in self.spec.roster.ids() if party not in hellos]
+        absent = [party for party in self.spec.roster.ids() if party not in hellos and party not in self.absent]
         strangers = [party for party in given if party not in hellos or party not in self.spec.roster.ids()]
         if absent or strangers:
             odd = f"without {', '.join(absent)}" if absent else f"of {', '.join(strangers)}, who takes no part"
@@ -263,7 +290,7 @@ class Party:
     def _checkpoint(self, given: Given) -> dict[str, float]:
         step = _step_of(given)
         self._save(f"step-{step:09d}", step)
-        self._forget(keep=2)
+        self._forget(keep=3)  # the coordinator's last two, and this one, of which it may never hear
         return {}
 
     def _restore(self, given: Given) -> dict[str, float]:
@@ -308,8 +335,8 @@ class Party:
         checkpoint.save(path, tensors, {"step": step, **facts})
 
     def _forget(self, keep: int) -> None:
-        folder = cast(Path, self.spec.path("checkpoints"))
-        for path in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+        folder = self.spec.path("checkpoints")
+        for path in [] if folder is None else sorted(folder.glob("step-*.safetensors"))[:-keep]:
             path.unlink()
 
 
@@ -355,6 +382,11 @@ def _register(party: Party) -> None:
         kind(PLAY)(serve(PLAY, party.handle))
     for name in CONTROLS:
         party.app.query(name)(serve(name, partial(party.control, name)))
+
+
+def _mean(body: Tensor) -> Tensor:
+    """Return the mean row of a body; of a mean row, the row itself."""
+    return body.detach().mean(dim=0) if body.ndim == 2 else body
 
 
 def _step_of(given: Given) -> int:

@@ -16,7 +16,7 @@ from vfl import checkpoint
 from vfl.errors import WireError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.methods import Parts
-from vfl.types import Pool, Step
+from vfl.types import Batch, Pool, Step
 
 ORDER_FILE = "order.safetensors"
 SCORES_FILE = "scores.safetensors"
@@ -72,6 +72,10 @@ class Recorder:
     def expected(self, step: Step) -> int | None:
         """Return nothing: the referee has no rows."""
         return None
+
+    def batch(self, step: Step) -> Batch:
+        """Refuse: the referee has no rows."""
+        raise PermissionError("the referee has no rows of a step")
 
     def parts(self) -> Parts:
         """Return no parts."""

@@ -29,7 +29,8 @@ class Plan:
 
     `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
     Choosing tells every party which epoch that was, and nothing else. `restarts` says how often parties that died are
-    brought back in the life of a run.
+    brought back in the life of a run, and `without` whether a publisher that is gone for good ends it (`stop`), or the
+    advertiser takes the mean embedding that it last had of it.
     """
 
     align: tuple[Hop, ...]
@@ -38,6 +39,7 @@ class Plan:
     checkpoint_every: int = 0
     select: Literal["last", "best_valid"] = "last"
     restarts: int = 0
+    without: Literal["stop", "impute"] = "stop"
 
 
 @dataclass(slots=True)
@@ -66,6 +68,7 @@ class Fit:
     reports: dict[PartyId, Report] = field(default_factory=dict[PartyId, Report])
     closing: dict[PartyId, dict[str, object]] = field(default_factory=dict[PartyId, dict[str, object]])
     restarts: int = 0
+    absent: dict[PartyId, int] = field(default_factory=dict[PartyId, int])
 
     def rows(self, pool: Pool) -> int:
         """Return the number of rows of a pool: of leftovers the most that a publisher holds, of the last two all."""
@@ -127,12 +130,22 @@ class Coordinator:
         while True:
             try:
                 return self._run()
-            except PartyGoneError:
+            except PartyGoneError as error:
                 if self.fit.restarts >= self.plan.restarts:
-                    raise
-                self.fit.restarts += 1
+                    self._do_without(error)
+                else:
+                    self.fit.restarts += 1
                 self.grid.revive()
                 self.fit.progress = self._saved.copy() if self._saved else Progress()
+
+    def _do_without(self, error: PartyGoneError) -> None:
+        """Go on without the party that is gone; raises the error where the plan, or the party's role, forbids it."""
+        party, roster = error.party, self.grid.roster
+        spared = self.plan.without == "impute" and party in roster.of(Role.PUBLISHER) and party not in self.fit.absent
+        if not spared or self._saved is None:
+            raise error
+        self.fit.absent[party] = self._saved.step
+        self.grid.excuse(party)
 
     def _run(self) -> None:
         self.begin(resume=self._saved is not None)
@@ -141,7 +154,8 @@ class Coordinator:
             self._control("recall", {})
         self._evaluate("test", Pool.TEST)
         for party, reply in self._control("finish_run", {}).items():
-            self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
+            if party not in self.fit.absent:
+                self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
 
     def begin(self, resume: bool = False) -> None:
         """Bring the parties to where the next training round can be played."""
@@ -161,8 +175,9 @@ class Coordinator:
         return reports
 
     def _greet(self, fresh: bool) -> None:
-        answers = self._control("hello", {"fresh": int(fresh)})
-        hellos = {party: reply.content.config_records[CONTROL_KEY].get("hello") for party, reply in answers.items()}
+        answers = self._control("hello", {"fresh": int(fresh), "absent": "|".join(self.fit.absent)})
+        records = {party: reply.content.config_records.get(CONTROL_KEY, {}) for party, reply in answers.items()}
+        hellos = {party: record.get("hello") for party, record in records.items()}
         self._control("meet", {party: hello for party, hello in hellos.items() if hello is not None})
 
     def _align(self) -> None:

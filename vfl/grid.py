@@ -105,11 +105,12 @@ class PartyGrid(Grid):
         self._run = empty_run()
         self._replies: dict[str, Message] = {}
         self._count = 0
+        self._excused: set[int] = set()
 
     def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
         """Play one round and return the figures each party reports; raises `PartyError` where a party failed."""
-        if self.transport == "relay":
-            return walk(self.roster, hops, step, self._carrier.carry)
+        if self.transport == "relay" or self._excused:
+            return walk(self.roster, hops, step, self._carry)
         return self._carrier.play(hops, step)
 
     @property
@@ -130,6 +131,21 @@ class PartyGrid(Grid):
         """Bring every party back to where it was before its first message; what they wrote to disk stays."""
         self._replies.clear()
         self._carrier.revive()
+
+    def excuse(self, party: PartyId) -> None:
+        """Go on without a party: what is sent to it is dropped, and answered with nothing."""
+        self._excused.add(self.roster.node(party))
+
+    def _carry(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if not self._excused:
+            return self._carrier.carry(messages)
+        there = [message for message in messages if message.metadata.dst_node_id not in self._excused]
+        replies = iter(self._carrier.carry(there))
+        nothing = RecordDict()
+        return [
+            Message(nothing, reply_to=message) if message.metadata.dst_node_id in self._excused else next(replies)
+            for message in messages
+        ]
 
     def set_run(self, run: Run) -> None:
         """Set the run that this grid operates in."""
@@ -157,7 +173,7 @@ class PartyGrid(Grid):
             self._count += 1
             set_message_id(message, str(self._count))
         ids = [message.metadata.message_id for message in batch]
-        self._replies.update(zip(ids, self._carrier.carry(batch), strict=True))
+        self._replies.update(zip(ids, self._carry(batch), strict=True))
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

@@ -136,7 +136,7 @@ def broken_envelope(key: str, record: ArrayRecord, rng) -> dict[str, ArrayRecord
     was = record[part]
     how = int(rng.integers(10))
     changes = [
-        {"data": was.data[:-1]},
+        {"data": was.data[:-1] or b"\0\0"},
         {"data": was.data + b"\0"},
         {"dtype": "<f2"},
         {"stype": "pickle"},
