@@ -1,7 +1,7 @@
 """What real links and machines do to a run: latency, loss, duplicates, and parties that die.
 
 A wrapper over any carrier. It changes what a run costs and never what it computes: a lost message or answer is asked
-for again, a duplicate is answered and not acted on twice (`parties.gate`), and a party that dies goes on from its
+for again, a duplicate is answered and not acted on twice (`parties.entry`), and a party that dies goes on from its
 checkpoint, so the digest is that of a calm run.
 """
 

@@ -1,102 +1,157 @@
-"""What a message must pass before its party acts on it: limits of size and rate, the order of steps, and duplicates.
-
-A step may reach a party twice, over a link that duplicates or because an answer was lost. It is acted on once: the same
-message is answered as it was the first time, another one under the same name is refused.
-"""
+"""A party's way in, after the inbox: its guards inspect what it received before anything is learned from it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from flwr.app import RecordDict
+import torch
+from torch import Tensor
 
-from vfl.errors import WireError
-from vfl.types import PartyId
-from vfl.wire import mail
+from parties.outbox import Sender
+from vfl.defenses import Guard, Hook, ReceiveContext, State, Verdict
+from vfl.errors import IntegrityError
+from vfl.types import Batch, Envelope, Kind, PartyId, Pool, Step
 
-_HEAD, _TAIL = 12, 16
-Fingerprint = tuple[object, ...]
+FLAGS_FILE = "flags.safetensors"
+"""Which rows a party's guards flagged, in its own folder: `(n, 2)` steps and handles by PLACE.SENDER."""
+
+_TOLD = "told"
+_SEEN, _FLAGGED = "seen", "flagged"
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a party takes in: bytes and envelopes of one message, and messages a second (bursts of as many)."""
+@dataclass(slots=True)
+class Posted:
+    """A guard at its party: its place in the stack, and by sender what it carries and what it has found.
 
-    message_bytes: int = 512 * 2**20
-    envelopes: int = 256
-    per_second: float = 20_000.0
+    Of what it found, `seen` `()` counts rows and `flagged` `(n, 2)` holds step and handle of each flagged row.
+    """
+
+    place: int
+    guard: Guard
+    states: dict[PartyId, State] = field(default_factory=dict[PartyId, State])
+    found: dict[PartyId, State] = field(default_factory=dict[PartyId, State])
+
+    def note(self, envelope: Envelope, flagged: Tensor) -> None:
+        """Add an inspected message to what was found of its sender."""
+        known = self.found.get(envelope.src) or {_SEEN: torch.zeros((), dtype=torch.int64), _FLAGGED: _no_flags()}
+        rows = envelope.rows[flagged]
+        added = torch.stack([torch.full_like(rows, envelope.step), rows], dim=1)
+        self.found[envelope.src] = {
+            _SEEN: known[_SEEN] + len(flagged),
+            _FLAGGED: torch.cat([known[_FLAGGED], added]),
+        }
 
 
 @dataclass(slots=True)
 class Gate:
-    """One party's gate. `step` is the last step acted on, and `answers` what was replied to its messages, by hops."""
+    """All guards of one party.
 
-    party: PartyId
-    limits: Limits
-    clock: Callable[[], float] = time.monotonic
-    step: int = -1
-    answers: dict[tuple[str, ...], tuple[Fingerprint, RecordDict]] = field(
-        default_factory=dict[tuple[str, ...], tuple[Fingerprint, RecordDict]]
+    `own` gives its own rows of some handles, where it holds them all; `sent` what each party was sent last.
+    """
+
+    me: Sender
+    posted: list[Posted]
+    own: Callable[[Step, Tensor], Batch | None]
+    sent: Mapping[PartyId, Envelope]
+
+    def pass_on(self, step: Step, received: Sequence[Envelope]) -> list[Envelope]:
+        """Return the messages as they are used. Raises `IntegrityError` where a guard refuses one."""
+        passed = list(received)
+        for posted in self.posted:
+            came = list(passed)
+            for at, envelope in enumerate(came):
+                if envelope.kind in posted.guard.receives:
+                    passed[at] = self._inspected(posted, step, envelope, came)
+        return passed
+
+    def report(self) -> dict[str, list[int]]:
+        """Return what each guard found of each sender: rows seen, rows flagged, and the first step of a flag or -1."""
+        return {
+            f"guard/{posted.place}/{src}": [
+                int(found[_SEEN]),
+                len(found[_FLAGGED]),
+                int(found[_FLAGGED][0, 0]) if len(found[_FLAGGED]) else -1,
+            ]
+            for posted in self.posted
+            for src, found in posted.found.items()
+        }
+
+    def flags(self) -> dict[str, Tensor]:
+        """Return the `(n, 2)` steps and handles of flagged rows by PLACE.SENDER."""
+        return {
+            f"{posted.place}.{src}": found[_FLAGGED] for posted in self.posted for src, found in posted.found.items()
+        }
+
+    def loose(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold of the guards."""
+        return {
+            f"{posted.place}.{part}.{src}.{name}": value
+            for posted in self.posted
+            for part, by_sender in ((_TOLD, posted.states), ("found", posted.found))
+            for src, state in by_sender.items()
+            for name, value in state.items()
+        }
+
+    def resume(self, loose: Mapping[str, Tensor]) -> None:
+        """Take back what `loose` gave."""
+        posted = {str(each.place): each for each in self.posted}
+        for key, value in loose.items():
+            place, part, src, name = key.split(".", 3)
+            by_sender = posted[place].states if part == _TOLD else posted[place].found
+            by_sender.setdefault(src, {})[name] = value
+
+    def _inspected(self, posted: Posted, step: Step, envelope: Envelope, came: Sequence[Envelope]) -> Envelope:
+        guard, src = posted.guard, envelope.src
+        state = posted.states.get(src) or guard.init()
+        verdict, posted.states[src] = guard.inspect(envelope.body, state, self._context(posted, step, envelope, came))
+        flagged = verdict.flagged
+        posted.note(envelope, flagged)
+        if not bool(flagged.any()) or guard.act == "report":
+            return envelope
+        if guard.act == "refuse":
+            raise IntegrityError(_refusal(self.me.party, guard, envelope, verdict))
+        return replace(envelope, body=torch.where(flagged[:, None], verdict.repaired, envelope.body))
+
+    def _context(self, posted: Posted, step: Step, envelope: Envelope, came: Sequence[Envelope]) -> ReceiveContext:
+        about = self.sent.get(envelope.src)
+        answers = about is not None and about.step == step.index and torch.equal(about.rows, envelope.rows)
+        return ReceiveContext(
+            envelope=envelope,
+            learning=step.pool not in (Pool.VALID, Pool.TEST),
+            generator=self.me.seeds.torch("defense", posted.place, "receive", envelope.src, step.index),
+            classes=self.me.classes,
+            batch=self.own(step, envelope.rows),
+            beside={other.src: other.body for other in came if _beside(other, envelope)},
+            sent=about.body if about is not None and answers else None,
+        )
+
+
+def gate(
+    me: Sender,
+    members: Sequence[Hook],
+    own: Callable[[Step, Tensor], Batch | None],
+    sent: Mapping[PartyId, Envelope],
+) -> Gate:
+    """Return a party's gate, with those of its defenses that inspect what is received."""
+    posted = [Posted(place, member) for place, member in enumerate(members) if isinstance(member, Guard)]
+    return Gate(me, posted, own, sent)
+
+
+def _beside(other: Envelope, envelope: Envelope) -> bool:
+    same = other.kind == envelope.kind and other.src != envelope.src
+    return same and torch.equal(other.rows, envelope.rows)
+
+
+def _refusal(party: PartyId, guard: Guard, envelope: Envelope, verdict: Verdict) -> str:
+    name = type(guard).__module__.rpartition(".")[2]
+    bad = f"{int(verdict.flagged.sum())} of {len(verdict.flagged)} rows"
+    what = "gradient" if envelope.kind == Kind.GRADIENT else envelope.kind.value
+    return (
+        f"{party} refuses the {what} of {envelope.src} at step {envelope.step}: {name} flags {bad}; "
+        f"find out what {envelope.src} sends, or set act: report to go on"
     )
-    _allowance: float = 1.0
-    _filled: float = field(default=-1.0)
-
-    def admit(self, content: RecordDict) -> None:
-        """Raise `WireError` for a message that is too large, holds too many envelopes, or comes too soon."""
-        records = content.array_records
-        if len(records) > self.limits.envelopes:
-            raise WireError(f"{self.party} got {len(records)} envelopes at once, allowed {self.limits.envelopes}")
-        size = sum(len(array.data) for record in records.values() for array in record.values())
-        if size > self.limits.message_bytes:
-            raise WireError(f"{self.party} got a message of {size} bytes, allowed {self.limits.message_bytes}")
-        now, burst = self.clock(), self.limits.per_second
-        if self._filled < 0:
-            self._filled, self._allowance = now, burst
-        self._allowance = min(burst, self._allowance + (now - self._filled) * self.limits.per_second)
-        self._filled = now
-        if self._allowance < 1:
-            raise WireError(
-                f"{self.party} got more than {self.limits.per_second:.0f} messages a second; it takes no more"
-            )
-        self._allowance -= 1
-
-    def answered(self, step: int, hops: tuple[str, ...], content: RecordDict) -> RecordDict | None:
-        """Return what was replied to this very message before, `None` where it is new.
-
-        Raises `WireError` for a message of an earlier step, and for another one under the name of one acted on.
-        """
-        if step < self.step:
-            raise WireError(f"{self.party} got step {step} after step {self.step}; it was replayed or reordered")
-        if step > self.step:
-            return None
-        before = self.answers.get(hops)
-        if before is None:
-            return None
-        if before[0] != _fingerprint(content):
-            raise WireError(
-                f"{self.party} got step {step} for {'+'.join(hops)} again with other content; it was tampered with"
-            )
-        return before[1]
-
-    def keep(self, step: int, hops: tuple[str, ...], content: RecordDict, reply: RecordDict) -> None:
-        """Note that a message was acted on, and what was replied."""
-        if step != self.step:
-            self.step = step
-            self.answers.clear()
-        self.answers[hops] = (_fingerprint(content), reply)
-
-    def reset(self) -> None:
-        """Forget all steps: the party goes on from a checkpoint, or begins."""
-        self.step = -1
-        self.answers.clear()
 
 
-def _fingerprint(content: RecordDict) -> Fingerprint:
-    """Return what tells two messages of one name apart: of a sealed array, its nonce and authentication tag."""
-    return tuple(
-        (key, name, array.stype, array.dtype, tuple(array.shape), bytes(array.data[:_HEAD]), bytes(array.data[-_TAIL:]))
-        for key, record in mail(content).items()
-        for name, array in record.items()
-    )
+def _no_flags() -> Tensor:
+    return torch.empty((0, 2), dtype=torch.int64)

@@ -17,14 +17,16 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from parties.entry import Entry
 from parties.failure import failed
-from parties.gate import Gate
+from parties.gate import FLAGS_FILE, Gate, gate
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
 from vfl.channel import Channel
+from vfl.compat_flwr import reply
 from vfl.errors import DataError, PartyGoneError, VflError, WireError
 from vfl.exchange import Mail, Outgoing
 from vfl.grid import PLAY
@@ -87,9 +89,10 @@ class Party:
     player: Player
     outbox: Outbox
     inbox: Inbox
+    gate: Gate
     channel: Channel | None
     hops: Mapping[str, Hop]
-    gate: Gate
+    entry: Entry
     app: ClientApp = field(default_factory=ClientApp)
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     heard: dict[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
@@ -101,24 +104,24 @@ class Party:
 
         A message that was acted on before is answered again and changes nothing.
         """
-        self.gate.admit(message.content)
+        self.entry.admit(message.content)
         step, names = read_step(message.content)
-        before = self.gate.answered(step.index, names, message.content)
+        before = self.entry.answered(step.index, names, message.content)
         if before is not None:
-            return Message(before, reply_to=message)
+            return reply(before, message)
         hops = [self._hop(name) for name in names]
         received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
         content = self._act(step, hops, received)
-        self.gate.keep(step.index, names, message.content, content)
-        return Message(content, reply_to=message)
+        self.entry.keep(step.index, names, message.content, content)
+        return reply(content, message)
 
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
-        self.gate.admit(message.content)
+        self.entry.admit(message.content)
         record = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
         call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
         if call is not None and call == self.called[0]:
-            return Message(self.called[1], reply_to=message)
+            return reply(self.called[1], message)
         content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
         if isinstance(answer, ConfigRecord):
@@ -126,7 +129,7 @@ class Party:
         else:
             content[REPORT_KEY] = MetricRecord(answer)
         self.called = (call, content)
-        return Message(content, reply_to=message)
+        return reply(content, message)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that this party must have to go on between two rounds: tensors, and facts that JSON can hold."""
@@ -137,6 +140,7 @@ class Party:
         for place, mounted in enumerate(self.outbox.mounted):
             for party, state in mounted.states.items():
                 tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
+        tensors.update({f"guard.{key}": value for key, value in self.gate.loose().items()})
         chains = {party: link.hex() for party, link in self.outbox.chains.items()}
         return tensors, {"chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)}
 
@@ -147,6 +151,7 @@ class Party:
         checkpoint.restore(self.player.parts(), tensors)
         self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
         self.heard = {key[len("heard.") :]: value for key, value in tensors.items() if key.startswith("heard.")}
+        self.gate.resume({key[len("guard.") :]: value for key, value in tensors.items() if key.startswith("guard.")})
         self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
         self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
         for key, value in tensors.items():
@@ -166,6 +171,7 @@ class Party:
 
     def _act(self, step: Step, hops: Sequence[Hop], received: Sequence[Envelope]) -> RecordDict:
         self._refuse_strangers(hops, received)
+        received = self.gate.pass_on(step, received)
         sent: list[tuple[str, ArrayRecord]] = []
         report: dict[str, MetricRecordValues] = {}
         if step.phase not in ("align", "valid", "test"):
@@ -262,7 +268,7 @@ class Party:
 
     def _hello(self, given: Given) -> ConfigRecord:
         """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed."""
-        self.gate.reset()
+        self.entry.reset()
         self.absent = frozenset(filter(None, str(given.get("absent", "")).split("|")))
         if self.outbox.recorder and given.get("fresh"):
             self.outbox.recorder.cut_back(0)
@@ -323,7 +329,14 @@ class Party:
         peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.items()}
         counts = {f"bytes/{kind.value}": count for kind, count in self.outbox.sent_bytes.items()}
-        return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts})
+        return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts, **self._flags()})
+
+    def _flags(self) -> dict[str, list[int]]:
+        """Write which rows the guards flagged to this party's own folder, and return how many."""
+        path = self.spec.path(FLAGS_FILE)
+        if path is not None and self.gate.posted:
+            checkpoint.save(path, self.gate.flags(), {})
+        return self.gate.report()
 
     def _save(self, name: str, step: int) -> None:
         path = self.spec.path("checkpoints", f"{name}.safetensors")
@@ -340,17 +353,27 @@ class Party:
             path.unlink()
 
 
-def join(spec: PartySpec, player: Player, labels: Callable[[Tensor], Tensor] | None = None) -> Party:
-    """Return a party: its role's player behind an inbox and an outbox, and its Flower `ClientApp`."""
+def join(
+    spec: PartySpec,
+    player: Player,
+    labels: Callable[[Tensor], Tensor] | None = None,
+    own: Callable[[Step, Tensor], Batch | None] = lambda step, rows: None,
+) -> Party:
+    """Return a party: its role's player behind an inbox and an outbox, and its Flower `ClientApp`.
+
+    `labels` and `own` give its own labels, and its own rows, of some handles to its defenses.
+    """
     torch.set_num_threads(spec.train.threads)
     transcript = spec.path("transcript")
     recorder = TranscriptWriter(transcript, spec.record_every) if transcript and spec.record_every else None
     channel = Channel(spec.party, spec.credentials) if spec.channel else None
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
     hops = {hop.name: hop for hop in run_hops(spec)}
-    outbox = Outbox(sender, spec.codec, mount(spec.defenses, spec.seeds, spec.classes).mounted, recorder, channel)
-    inbox, gate = Inbox(spec.party, recorder, channel), Gate(spec.party, spec.limits)
-    party = Party(spec, player, outbox, inbox, channel, hops, gate)
+    mounts = mount(spec.defenses, spec.seeds, spec.classes)
+    outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
+    watched = gate(sender, mounts.members, own, outbox.last)
+    inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)
+    party = Party(spec, player, outbox, inbox, watched, channel, hops, entry)
     _register(party)
     return party
 

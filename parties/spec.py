@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from parties.gate import Limits
+from parties.entry import Limits
 from vfl.data.cut import Shard
 from vfl.grid import Roster
 from vfl.identity import Credentials

@@ -12,7 +12,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from parties.gate import Limits
+from parties.entry import Limits
 from parties.spec import ModelSpec, PartySpec, TrainSpec
 from vfl.data.cut import RowCut, Shard
 from vfl.errors import DataError

@@ -81,7 +81,7 @@ def _wake(party: Party, state: RecordDict) -> tuple[dict[str, Any], list[RecordD
     for content in journal:
         step, names = read_step(content)
         party.replay(step, names, [decode(key, each) for key, each in mail(content).items()])
-        party.gate.step = step.index
+        party.entry.step = step.index
     return facts, journal
 
 
