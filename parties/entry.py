@@ -31,7 +31,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Entry:
-    """What one party lets in. `step` is the last step acted on, and `answers` what was replied to its messages, by hops."""
+    """What one party lets in. `step` is the last one acted on, `answers` what was replied to its messages, by hops."""
 
     party: PartyId
     limits: Limits

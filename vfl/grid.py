@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from vfl.compat_flwr import COORDINATOR_NODE, Run, empty_run, identify, reply, request, set_message_id
+from vfl.compat_flwr import COORDINATOR_NODE, Run, empty_run, identify, request, set_message_id
 from vfl.errors import PartyError
 from vfl.types import Hop, Kind, PartyId, Role, Step
 from vfl.wire import REPORT_KEY, mail, merge, step_record
@@ -143,7 +143,7 @@ class PartyGrid(Grid):
         replies = iter(self._carrier.carry(there))
         nothing = RecordDict()
         return [
-            reply(nothing, message) if message.metadata.dst_node_id in self._excused else next(replies)
+            Message(nothing, reply_to=message) if message.metadata.dst_node_id in self._excused else next(replies)
             for message in messages
         ]
 
