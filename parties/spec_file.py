@@ -79,9 +79,11 @@ def _shard(shard: Shard) -> dict[str, Any]:
 
 
 def _read_shard(value: Mapping[str, Any]) -> Shard:
-    cut = {name: _value(each) for name, each in value["cut"].items()}
-    plain = {**value, "role": Role(value["role"]), "columns": tuple(value["columns"])}
-    return Shard(**{**plain, "cut": RowCut(**{**cut, "publishers": tuple(cut["publishers"])})})
+    cut: dict[str, Any] = {name: _value(each) for name, each in value["cut"].items()}
+    cut["publishers"] = tuple(cut["publishers"])
+    plain: dict[str, Any] = {**value, "role": Role(value["role"]), "columns": tuple(value["columns"])}
+    plain["cut"] = RowCut(**cut)
+    return Shard(**plain)
 
 
 def _json(value: Any) -> Any:  # noqa: ANN401 - options of any member

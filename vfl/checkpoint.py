@@ -68,7 +68,8 @@ def _checksum(tensors: Mapping[str, Tensor], facts: str) -> str:
     for name in sorted(tensors):
         value = tensors[name].contiguous()
         found.update(f"|{name}|{value.dtype}|{tuple(value.shape)}|".encode())
-        found.update(value.reshape(-1).view(torch.uint8).numpy() if value.numel() else b"")
+        if value.numel():
+            found.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))  # pyright: ignore[reportArgumentType] - numpy's stubs hide its buffer
     return found.hexdigest()
 
 
