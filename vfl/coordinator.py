@@ -174,6 +174,12 @@ class Coordinator:
         self.fit.progress.step += 1
         return reports
 
+    def checkpoint(self) -> None:
+        """Have every party write what it must have to go on from here."""
+        self._control("checkpoint", {"step": self.fit.progress.step})
+        self._saved = self.fit.progress.copy()
+        self.watcher.checkpointed(self.fit.progress)
+
     def _greet(self, fresh: bool) -> None:
         answers = self._control("hello", {"fresh": int(fresh), "absent": "|".join(self.fit.absent)})
         records = {party: reply.content.config_records.get(CONTROL_KEY, {}) for party, reply in answers.items()}
@@ -202,9 +208,7 @@ class Coordinator:
             self.fit.progress.wall_s = time.perf_counter() - began
             self.watcher.advance("train", done, loss)
             if self.plan.checkpoint_every and done % self.plan.checkpoint_every == 0 and done < total:
-                self._control("checkpoint", {"step": self.fit.progress.step})
-                self._saved = self.fit.progress.copy()
-                self.watcher.checkpointed(self.fit.progress)
+                self.checkpoint()
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
         for phase in self.plan.phases:
