@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from experiments.bench.figures import Figure, in_turns
-from experiments.plan import coordinator_plan, largest_body_bytes, open_world, party_specs
+from experiments.plan import coordinator_plan, largest_body_bytes, open_world, party_specs, with_credentials
 from experiments.schema import Config
 from parties.local import local_grid
 from parties.references import Member, members
@@ -33,11 +33,12 @@ WORKLOADS: dict[str, dict[str, int]] = {
     "fedads": {"numeric": 0, "ids": 7, "own_ids": 16},
 }
 """What each workload changes of `bench.workload`: `fedads` has the columns of FedAds, all categorical."""
+STALE = {"stale": 1, "checkpoint_every": 0}
 BACKENDS: dict[str, dict[str, Any]] = {
     "local": {},
-    "local_stale": {"train": {"stale": 1}},
+    "local_stale": {"train": STALE},
     "ray": {},
-    "ray_stale": {"train": {"stale": 1}},
+    "ray_stale": {"train": STALE},
     "ray+default": {"wire": {"channel": "auto"}, "record": {"every": 1, "max_mb": 100_000}},
 }
 """The grid is the name's start; a stale one sends gradients a round late, `+default` records and seals."""
@@ -75,7 +76,7 @@ def configuration(workload: str, batch_size: int, backend: str, **changed: Any) 
         "attack": [],
         "references": [],
         **special,
-        "train": {"batch_size": batch_size, "epochs": 1, "checkpoint_every": 0, **special.get("train", {})},
+        "train": {"batch_size": batch_size, "epochs": 1, **special.get("train", {})},
     }
     return Config.model_validate({**fields, **changed})
 
@@ -92,7 +93,7 @@ def measure(workload: str, batch_size: int, backend: str, repeats: int, seconds:
 def open_grid(config: Config, folder: Path) -> Iterator[PartyGrid]:
     """Open the grid of a run, with party folders only where it records, and close it at the end."""
     world = open_world(config)
-    specs = party_specs(config, world, folder if config.record.every else None)
+    specs = with_credentials(config, party_specs(config, world, folder if config.record.every else None))
     if config.backend == "local":
         grid = local_grid(specs, config.transport)
     else:
@@ -112,7 +113,7 @@ def play_rounds(grid: PartyGrid, config: Config) -> Callable[[], int]:
     coordinator = Coordinator(grid, plan, Fit(), Silent())
     coordinator.begin()
     rows = coordinator.fit.rows(plan.phases[0].pool)
-    steps = _endless(config, rows)
+    steps = endless(config, rows)
 
     def work() -> int:
         first = coordinator.fit.progress.step
@@ -129,7 +130,7 @@ def plain_loop(config: Config) -> Callable[[], int]:
     pools = torch.from_numpy(party_specs(config, open_world(config), None)[0].shard.cut.pools()).to(torch.int64)  # pyright: ignore[reportOptionalMemberAccess]
     central = Central.of(config, torch.argsort(pools, stable=True), pools)
     optimizer = central.optimizer(central.modules.parameters())
-    steps = _endless(config, central.rows)
+    steps = endless(config, central.rows)
 
     def train(step: Step) -> int:
         loss = central.loss(step)
@@ -182,7 +183,8 @@ class Central:
         return classification_loss(self.top(torch.cat(embeddings, dim=1)), labels[part])
 
 
-def _endless(config: Config, rows: int) -> Iterator[Step]:
+def endless(config: Config, rows: int) -> Iterator[Step]:
+    """Yield the steps of a run's training phase, epoch after epoch without end."""
     phase = coordinator_plan(config).phases[0]
     for epoch in itertools.count():
         for step, _ in phase_steps(phase, rows):
