@@ -153,7 +153,7 @@ class Coordinator:
         self._train()
         if self.plan.select == "best_valid" and self.fit.progress.valid:
             self._control("recall", {})
-        self._evaluate("test", Pool.TEST)
+        self.evaluate("test", Pool.TEST)
         for party, reply in self._control("finish_run", {}).items():
             if party not in self.fit.absent:
                 self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
@@ -228,7 +228,7 @@ class Coordinator:
                 yield phase, step, ends_epoch
 
     def _validate(self, done: int) -> None:
-        reports = self._evaluate("valid", Pool.VALID)
+        reports = self.evaluate("valid", Pool.VALID)
         rows = sum(report.get("valid_rows", 0.0) for report in reports)
         if rows:
             loss = sum(report["valid_loss_sum"] for report in reports) / rows
@@ -237,7 +237,8 @@ class Coordinator:
             if self.plan.select == "best_valid" and loss < best:
                 self._control("keep", {})
 
-    def _evaluate(self, phase: str, pool: Pool) -> list[Report]:
+    def evaluate(self, phase: str, pool: Pool) -> list[Report]:
+        """Play the evaluation round over the rows of a pool, and return what the advertiser reports of each batch."""
         rows = self.fit.rows(pool)
         sizes = range(0, rows, EVALUATION_BATCH)
         steps = [Step(0, phase, pool, start=start, size=min(EVALUATION_BATCH, rows - start)) for start in sizes]

@@ -24,7 +24,7 @@ from vfl.coordinator import Coordinator, Fit, phase_steps
 from vfl.grid import PartyGrid
 from vfl.losses import classification_loss
 from vfl.registry import build
-from vfl.types import Batch, Role, Step
+from vfl.types import Batch, Pool, Role, Step
 
 BATCHES = (256, 1024, 4096)
 WORKLOADS: dict[str, dict[str, int]] = {
@@ -170,12 +170,16 @@ class Central:
         """All networks."""
         return nn.ModuleList([*self.bottoms, self.top])
 
+    def epoch(self, epoch: int) -> list[Batch]:
+        """Return all training rows of every party in the order of an epoch."""
+        if self._epoch[0] != epoch:
+            full = Step(0, "train", Pool.TRAIN, epoch=epoch, start=0, size=self.rows, shuffle=True)
+            self._epoch = (epoch, [member.rows.batch(full) for member in self._members])
+        return self._epoch[1]
+
     def loss(self, step: Step) -> Tensor:
         """Return the loss of a step's rows, in one graph over all networks."""
-        if self._epoch[0] != step.epoch:
-            full = Step(0, "train", step.pool, epoch=step.epoch, start=0, size=self.rows, shuffle=True)
-            self._epoch = (step.epoch, [member.rows.batch(full) for member in self._members])
-        part, whole = slice(step.start, step.start + step.size), self._epoch[1]
+        part, whole = slice(step.start, step.start + step.size), self.epoch(step.epoch)
         taken = [Batch(b.rows[part], b.numeric[part], b.categorical[part]) for b in whole]
         embeddings = [bottom(batch) for bottom, batch in zip(self.bottoms, taken, strict=True)]
         labels = whole[-1].labels
