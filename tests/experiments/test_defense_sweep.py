@@ -28,7 +28,7 @@ def test_cells_are_all_combinations_once():
 def row(leak: float, auc: float, seed: int, stack: list) -> dict:
     figures = {"leak_auc": 0.5, "leak_auc_pooled": 0.5, "abs_q95": 0.1, "sign_free": 0.6, "upper": 0.7, "batches": 3}
     figures["chance"] = {"sign_free": 0.55, "abs_q95": 0.1}
-    leakage = {name: figures for name in ("norm", "direction", "hint_norm")}
+    leakage = dict.fromkeys(("norm", "direction", "hint_norm"), figures)
     told = {"data": "criteo", "top": "linear", "seed": seed, "defense": stack, "test": {"auc": auc}}
     return {**told, "leakage": {**leakage, "likelihood_ratio": {**figures, "sign_free": leak}}, "epsilon": None}
 
@@ -45,9 +45,7 @@ def test_a_table_has_the_greatest_leak_and_what_is_lost_by_seed(tmp_path):
     assert cut[4:] == ["ratio", "0.550", "0.700", "none", "2"]
 
 
-@pytest.mark.parametrize(
-    ("stack", "name"), [([], "none"), ([{"name": "a", "s": 4.0}, {"name": "b"}], "a s=4.0 + b")]
-)
+@pytest.mark.parametrize(("stack", "name"), [([], "none"), ([{"name": "a", "s": 4.0}, {"name": "b"}], "a s=4.0 + b")])
 def test_stacks_are_named_by_what_they_hold(stack, name):
     assert stack_name(stack) == name
 
