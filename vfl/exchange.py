@@ -5,29 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from vfl.errors import WireError
 from vfl.types import Envelope, PartyId
 
 Mail = Mapping[PartyId, Envelope]
 """What a handler is given: the envelope of each sender, for the hop at hand."""
-
-
-def body_about(envelope: Envelope, rows: Tensor, width: int) -> Tensor:
-    """Return the body of a message that must be about just these `(rows,)` handles, in order, and `width` wide.
-
-    Raises `WireError` where it is not: rows in another order are other people's, and pass unnoticed otherwise.
-    """
-    if torch.equal(envelope.rows, rows) and envelope.body.shape[1] == width:
-        return envelope.body
-    got = f"{len(envelope.rows)} rows of width {envelope.body.shape[1]}"
-    allowed = f"the {len(rows)} rows of the step in its order and width {width}"
-    raise WireError(
-        f"{envelope.dst} got from {envelope.src} at step {envelope.step} the {envelope.kind.value} of {got}, "
-        f"allowed {allowed}; find out what {envelope.src} sends"
-    )
 
 
 ByClass = Callable[[PartyId], Tensor]

@@ -9,7 +9,6 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from vfl.exchange import body_about
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, TrainOptions
 from vfl.types import Batch, Hop, Kind, PartyId, Phase, Role, Step
@@ -67,7 +66,6 @@ class VanillaPublisher:
         self._bottom = cast(nn.Module, desk.bottom())
         self._optimizer = desk.train.make_optimizer(self._bottom.parameters())
         self._embedding: Tensor | None = None
-        self._rows = torch.empty(0, dtype=torch.int64)
 
     @property
     def bottom(self) -> nn.Module:
@@ -83,20 +81,19 @@ class VanillaPublisher:
         """Send the embedding of the step's rows, `(rows, width)`, and keep its graph for `backward`."""
         batch = self._desk.batch(step)
         embedding: Tensor = self._bottom(batch)
-        self._embedding, self._rows = embedding, batch.rows
+        self._embedding = embedding
         return Outgoing(batch.rows, {self._advertiser: embedding})
 
     def backward(self, step: Step, mail: Mail) -> Outgoing:
         """Update the bottom model with the gradient that came back, `(rows, width)`."""
-        (envelope,) = mail.values()
+        (gradient,) = mail.values()
         self._optimizer.zero_grad()
         embedding = cast(Tensor, self._embedding)
-        gradient = body_about(envelope, self._rows, embedding.shape[1])
         penalty = self._desk.penalty(step, {self._desk.party: embedding})
         if penalty is None:
-            embedding.backward(gradient)
+            embedding.backward(gradient.body)
         else:
-            torch.autograd.backward([embedding, penalty], [gradient, torch.ones_like(penalty)])
+            torch.autograd.backward([embedding, penalty], [gradient.body, torch.ones_like(penalty)])
         self._optimizer.step()
         self._embedding = None
         return NOTHING
@@ -143,7 +140,7 @@ class VanillaAdvertiser:
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Run the top model forward and backward only, so that the publishers' gradients leave early."""
         batch = self._desk.batch(step)
-        leaves = {party: body.requires_grad_() for party, body in self._bodies(mail, batch).items()}
+        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
         logits = self._top(self._joined(leaves, self._own_leaf))
         loss = classification_loss(logits, cast(Tensor, batch.labels))
         penalty = self._desk.penalty(step, leaves)
@@ -165,7 +162,7 @@ class VanillaAdvertiser:
         batch = self._desk.batch(step)
         with torch.no_grad():
             own = None if self._bottom is None else self._bottom(batch)
-            logits = self._top(self._joined(self._bodies(mail, batch), own))
+            logits = self._top(self._joined({party: mail[party].body for party in self._desk.publishers}, own))
         return Outgoing(batch.rows, {"referee": probabilities(logits)}, report=valid_report(step, batch, logits))
 
     def _by_class(self, leaves: dict[PartyId, Tensor], own: Tensor | None, party: PartyId) -> Tensor:
@@ -176,11 +173,6 @@ class VanillaAdvertiser:
             losses = [classification_loss(logits, torch.full((rows,), each)) for each in classes]
             gradients = [torch.autograd.grad(loss, leaves[party], retain_graph=True)[0] for loss in losses]
         return torch.stack(gradients)
-
-    def _bodies(self, mail: Mail, batch: Batch) -> dict[PartyId, Tensor]:
-        """Return each publisher's embedding of the batch, as wide as agreed."""
-        widths = self._desk.widths
-        return {party: body_about(mail[party], batch.rows, widths[party]) for party in self._desk.publishers}
 
     def _joined(self, embeddings: dict[PartyId, Tensor], own: Tensor | None) -> Tensor:
         return torch.cat([*embeddings.values(), *([] if own is None else [own])], dim=1)
