@@ -19,6 +19,7 @@ from experiments.commandline import PlainCommand as _PlainCommand
 from experiments.commandline import examples as _examples
 from experiments.data_cli import data_app
 from experiments.output import emit_errors, emit_json, emit_line, strict
+from experiments.report_cli import add_report
 from vfl.errors import ConfigError, UserError, VflError
 
 INTERRUPTED = 130
@@ -40,6 +41,7 @@ config_app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
+add_report(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from experiments.config import load as load_config
 from experiments.config import resolved
-from experiments.folder import CONFIG, ROW, finished, read_row
+from experiments.folder import CONFIG, ROW, finished, later_attacks, read_row
 from vfl.errors import UserError
 from vfl.store import write_whole
 
@@ -87,20 +87,31 @@ def load(path: Path | str) -> pd.DataFrame:
 
     A figure that a trial does not have is missing. Raises `UserError` where there is no finished run.
     """
-    folder = Path(path)
+    frame = pa.concat_tables(_tables(Path(path)), promote_options="permissive").to_pandas()
+    return frame.sort_values("trial", ignore_index=True)
+
+
+def rows(path: Path | str) -> list[Row]:
+    """Return the same as one mapping a trial, each with the columns that it has, in the types it was written in."""
+    found = [table.to_pylist()[0] for table in _tables(Path(path))]
+    return sorted(found, key=lambda row: str(row["trial"]))
+
+
+def _tables(folder: Path) -> list[pa.Table]:
     if not folder.is_dir():
         raise UserError("no such directory; name what `vfl sweep` or `vfl simulate` wrote", where=str(folder))
     files = sorted((folder / ROWS).glob("*.parquet"))
     tables = [_read(file) for file in files] if files else [_table(run) for run in _runs(folder)]
     if not tables:
-        raise UserError("got no finished run in it, allowed a sweep or run directories; run one first", where=str(path))
-    frame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-    return frame.sort_values("trial", ignore_index=True)
+        raise UserError(
+            "got no finished run in it, allowed a sweep or run directories; run one first", where=str(folder)
+        )
+    return tables
 
 
 def _read(file: Path) -> pa.Table:
     try:
-        table = pq.read_table(file)
+        table = pq.ParquetFile(file).read()
     except (OSError, pa.ArrowInvalid) as error:
         reason = type(error).__name__
         raise UserError(f"cannot be read ({reason}); delete it and resume the sweep", where=str(file)) from None
@@ -117,5 +128,7 @@ def _runs(folder: Path) -> list[Path]:
 
 def _table(run: Path) -> pa.Table:
     row = read_row(run)
+    later = {f"{name} (later)": figures for name, figures in later_attacks(run).items()}
+    row = {**row, "leakage": {**row["leakage"], **later}}
     config = resolved(load_config(run / CONFIG))
     return pa.table({key: [value] for key, value in row_of(str(row["run_id"]), config, row).items()})
