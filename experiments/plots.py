@@ -1,8 +1,8 @@
 """Figures of runs and sweeps: one function a figure, from plain values to a matplotlib figure.
 
 Every mark that a reader may ask about carries its words as the artist's gid, `tip:WORDS`, which a page turns into
-hover text. Families differ in shape as well as in colour. Colours are named here once, so that a page may exchange them for its
-own in the dark.
+hover text. Families differ in shape as well as in colour. Colours are named here once, so that a page may exchange them
+for its own in the dark.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ def pareto(marks: Sequence[Mark], panel: Panel) -> Figure:
                 [], [], MARKERS[place % len(MARKERS)], color=SERIES[place % len(SERIES)], label=family, markersize=5
             )
         axes.margins(0.12, 0.14)
+        if panel.y_range is not None:
+            axes.set_ylim(*panel.y_range)
         _legend(figure, axes, len({mark.family for mark in marks}))
         if len(marks) <= 16:
             _name(figure, axes, marks)

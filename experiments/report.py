@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
 from pathlib import Path
+
+import numpy as np
+from matplotlib.image import imread, imsave
 
 from experiments import results
 from experiments.reporting import page
+from experiments.reporting.figures import Drawn
 from vfl.errors import UserError
 from vfl.store import write_whole
 
@@ -42,13 +46,8 @@ def _text(report: page.Report, wanted: str) -> str:
 
 
 def _sheet(report: page.Report) -> bytes:
-    """Return all figures, one below the other, on white."""
-    import io
-
-    import matplotlib.image
-    import numpy as np
-
-    pictures: Sequence[np.ndarray] = [_picture(drawn.figure) for drawn in page.drawings(report)]
+    """Return all figures with their titles, one below the other, on white."""
+    pictures = [_picture(drawn) for drawn in page.drawings(report)]
     if not pictures:
         raise UserError("got no figure to draw, allowed rows with figures; write --format html", where="--format")
     wide = max(picture.shape[1] for picture in pictures)
@@ -56,18 +55,13 @@ def _sheet(report: page.Report) -> bytes:
         np.pad(picture, ((0, 30), (0, wide - picture.shape[1]), (0, 0)), constant_values=255) for picture in pictures
     ]
     stream = io.BytesIO()
-    matplotlib.image.imsave(stream, np.concatenate(padded), format="png")
+    imsave(stream, np.concatenate(padded), format="png")
     return stream.getvalue()
 
 
-def _picture(figure: object) -> object:
-    import io
-
-    import matplotlib.image
-    import numpy as np
-
+def _picture(drawn: Drawn) -> np.ndarray:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=144, facecolor="white")  # type: ignore[attr-defined]
+    drawn.figure.suptitle(drawn.title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    drawn.figure.savefig(stream, format="png", dpi=144, facecolor="white")
     stream.seek(0)
-    pixels = matplotlib.image.imread(stream, format="png")[..., :3]
-    return (pixels * 255).round().astype(np.uint8)
+    return (imread(stream, format="png")[..., :3] * 255).round().astype(np.uint8)

@@ -18,6 +18,7 @@ from experiments.reporting.verdict import USUAL
 from experiments.reporting.words import interval, number, points_of, share, signed_points, size
 
 MOST_SCENES, MOST_BARS, MOST_LINES = 4, 16, 4
+LEAK, LEAK_RANGE = "worst leak: best attack's advantage", (-0.03, 1.06)
 RELIABILITY = "utility.test.reliability"
 
 
@@ -44,7 +45,7 @@ def _front(name: str, scene: str, members: Sequence[Compared]) -> Drawn | None:
         return None
     marks = [_mark(each, base) for each in marked]
     if base is None:
-        panel = Panel("AUC lost against the best point (points)", "worst leak: best attack's advantage")
+        panel = Panel("AUC less than the best point's (points)", LEAK, y_range=LEAK_RANGE)
         best = max(mark.x for mark in marks)
         marks = [
             Mark(best - mark.x, mark.y, mark.label, mark.family, mark.tip, None, mark.y_ends, mark.front)
@@ -52,7 +53,7 @@ def _front(name: str, scene: str, members: Sequence[Compared]) -> Drawn | None:
         ]
     else:
         zone = (0.0, 100 * USUAL, f"a loss of up to {points_of(USUAL)} of AUC")
-        panel = Panel("AUC given up (points), paired by seed", "worst leak: best attack's advantage", x_zone=zone)
+        panel = Panel("AUC given up (points), paired by seed", LEAK, y_range=LEAK_RANGE, x_zone=zone)
     front = ", ".join(mark.label for mark in marks if mark.front)
     told = f"Left is cheaper, lower leaks less. Not beaten in both by any other: {front}."
     return Drawn(name, f"Utility against leakage{f': {scene}' if scene else ''}", told, plots.pareto(marks, panel))

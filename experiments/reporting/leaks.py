@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from experiments.reporting.estimate import LEVEL, Estimate, over_seeds
 from experiments.reporting.points import Point, known, missing, parsed
+from vfl.registry import entries
 
 HEADLINES = ("leak_auc", "nmse", "mae", "accuracy", "auc")
 NAMES = {
@@ -34,7 +36,7 @@ class Leak:
 
     `figure` names the headline that `value` is. `floor` is what needs no wire: the better of chance and prior.
     `sign_free` is its twin that no flipped sign deceives, above `sign_free_chance` where something leaks.
-    `reading` is how surely it leaks, `at_most` the greatest advantage that the interval leaves possible.
+    `reading` is how surely it leaks, `hints` how many labelled rows it was told, `does` what it does, in a sentence.
     """
 
     attack: str
@@ -50,6 +52,7 @@ class Leak:
     advantage: Estimate
     reading: str
     hints: int
+    does: str
 
 
 def attacks_of(points: Sequence[Point]) -> list[str]:
@@ -88,6 +91,19 @@ def worst(leaks: Mapping[str, Leak]) -> tuple[Estimate, dict[int, float]] | None
     ends = only.advantage.interval if len(by_seed) == 1 else None
     found = over_seeds(list(by_seed.values()), ends, only.advantage.over)
     return None if found is None else (found, by_seed)
+
+
+@cache
+def summaries(family: str) -> Mapping[str, str]:
+    """Return what each registered member of a family does, in a sentence."""
+    return {entry.name: entry.summary for entry in entries(family)}
+
+
+def _member(row: Mapping[str, Any], key: str) -> str:
+    """Return the registered name of the attack that has this key in a row."""
+    specs = parsed(row.get("config.attack")) or ()
+    names = {str(spec.get("as") or spec["name"]): str(spec["name"]) for spec in specs}
+    return names.get(key, key.removesuffix(" (later)"))
 
 
 def _asked(row: Mapping[str, Any]) -> dict[str, str]:
@@ -136,6 +152,7 @@ def _leak(name: str, entries: Sequence[tuple[Mapping[str, Any], str]], tests: in
         advantage=advantage or Estimate(0.0),
         reading=reading,
         hints=int(row.get(f"{at}.labelled_rows") or 0),
+        does=summaries("attack").get(_member(row, at.removeprefix("leakage.")), ""),
     )
 
 

@@ -13,6 +13,7 @@ from experiments.reporting import figures, tables
 from experiments.reporting.compared import ALONE, Compared, compare
 from experiments.reporting.estimate import Estimate
 from experiments.reporting.figures import Drawn
+from experiments.reporting.leaks import summaries
 from experiments.reporting.points import Point, Study, missing, parsed, study
 from experiments.reporting.reproduce import configuration
 from experiments.reporting.svg import inline
@@ -85,6 +86,7 @@ def context(report: Report) -> dict[str, Any]:
         "heats": heats(report),
         "threat": threat(report),
         "notes": notes(report),
+        "members": members(report),
         "recipes": [
             {"point": point, "yaml": configuration(point.rows[0]), "trials": _trials(point)} for point in report.points
         ],
@@ -198,6 +200,17 @@ GRANTS = {
 }
 
 
+def members(report: Report) -> list[tuple[str, str, str]]:
+    """Return kind, name and what it does, of every attack and defense in the report."""
+    asked = {"attack": "config.attack", "defense": "config.defense"}
+    found: dict[tuple[str, str], None] = {}
+    for kind, column in asked.items():
+        for point in report.points:
+            for row in point.rows:
+                found |= {(kind, str(spec["name"])): None for spec in parsed(row.get(column)) or ()}
+    return [(kind, name, summaries(kind).get(name, "not one of those shipped")) for kind, name in found]
+
+
 def notes(report: Report) -> list[str]:
     """Return what the trials noted, each once, with how many said it."""
     counts: dict[str, int] = {}
@@ -217,7 +230,11 @@ def markdown(report: Report) -> str:
         lines += [
             f"**{answer.headline}** Tolerated loss: {points_of(answer.tolerance)} of AUC. How sure: {answer.sure}."
         ]
-        for heading, said in (("Why", answer.why), ("What still leaks", answer.leaks), ("Also", answer.also)):
+        for heading, said in (
+            ("Why", answer.why),
+            ("What still leaks", [each.text for each in answer.leaks]),
+            ("Also", answer.also),
+        ):
             lines += ["", f"{heading}:", "", *(f"- {line}" for line in said)] if said else []
     lines += ["", "## Threat model", "", *(f"- {line}" for line in threat(report))]
     for table in [*heats(report), *all_tables(report)]:

@@ -66,7 +66,13 @@ def points_table(found: Sequence[Compared], lever: str) -> Table:
         "front": "on the Pareto front of its setting by its means",
     }
     rows = [_point_row(each) for each in found]
-    return Table("points", "Every configuration", columns, rows, frozenset({"setting"})).trimmed()
+    return Table(
+        "points",
+        "Means over seeds, 95 % intervals under them; press a heading to sort",
+        columns,
+        rows,
+        frozenset({"setting"}),
+    ).trimmed()
 
 
 def _point_row(each: Compared) -> list[Cell]:

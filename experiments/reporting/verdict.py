@@ -20,6 +20,14 @@ ALPHA = 1 - LEVEL
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A line, and in smaller print what it rests on."""
+
+    text: str
+    more: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The answer in one scene at one tolerated loss; `headline` is one sentence, `sure` firm, likely or open.
 
@@ -33,7 +41,7 @@ class Verdict:
     choice: Compared | None
     sure: str
     why: tuple[str, ...]
-    leaks: tuple[str, ...]
+    leaks: tuple[Said, ...]
     also: tuple[str, ...]
 
 
@@ -149,7 +157,7 @@ def _why(choice: Compared, tolerance: float, looks: int, sure: str) -> tuple[str
         before = choice.worst.value + choice.saved.value
         lines.append(
             f"The best attack's advantage over guessing falls from {share(before)} to {share(choice.worst.value)}"
-            f" (a fall of {share(choice.saved.value)}{interval(choice.saved, share)})."
+            f", by {share(choice.saved.value)}{interval(choice.saved, share)}."
         )
     return (*lines, *_seeds_told(choice))
 
@@ -166,7 +174,7 @@ def _seeds_told(each: Compared) -> tuple[str, ...]:
     return (told,) if count >= 5 else (told, f"{count} seeds are few: intervals are wide on purpose.")
 
 
-def still(choice: Compared, base: Compared | None = None) -> tuple[str, ...]:
+def still(choice: Compared, base: Compared | None = None) -> tuple[Said, ...]:
     """Return one line for each attack that learns something at a point, strongest first, and one for the rest.
 
     With a `base`, what each attack learns there is said too.
@@ -178,15 +186,16 @@ def still(choice: Compared, base: Compared | None = None) -> tuple[str, ...]:
     if quiet:
         most = max(leak.advantage.high if leak.advantage.high is not None else leak.advantage.value for leak in quiet)
         names = ", ".join(leak.attack for leak in quiet)
-        lines.append(f"Not told apart from guessing: {names}; at most {share(min(most, 1.0))} of the way to knowing.")
-    return tuple(lines or ["Nothing was attacked, so nothing is known about leakage."])
+        told = f"Not told apart from guessing: {names}; at most {share(min(most, 1.0))} of the way to knowing."
+        lines.append(Said(told))
+    return tuple(lines or [Said("Nothing was attacked, so nothing is known about leakage.")])
 
 
-def _leak_line(leak: Leak, before: Leak | None) -> str:
+def _leak_line(leak: Leak, before: Leak | None) -> Said:
     surely = {PERHAPS: "probably ", ONE_SEED: "in this one run "}.get(leak.reading, "")
     way = f"{surely}{share(leak.advantage.value)} of the way from guessing to knowing"
-    undefended = "" if before is None else f", {share(before.advantage.value)} without a defense"
-    return f"{leak.attack} learns {leak.target}: {way}{undefended} ({leak_value(leak)})."
+    undefended = "" if before is None else f"; {share(before.advantage.value)} without a defense"
+    return Said(f"{leak.attack} learns {leak.target}: {way}{undefended}.", f"{leak_value(leak)}. {leak.does}".strip())
 
 
 def _also(base: Compared, choice: Compared, others: Sequence[Compared], tolerance: float) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def share(value: float) -> str:
     """Return a share in per cent, with a digit where it is small."""
     percent = 100 * value
     text = f"{percent:.1f}" if abs(percent) < 10 else f"{percent:.0f}"
-    return ("0" if not float(text) else text.replace("-", "−")) + " %"
+    return ("0" if not float(text) else text.replace("-", "−")) + "\u00a0%"
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -45,9 +45,8 @@ def interval(estimate: Estimate | None, told: Callable[[float], str]) -> str:
     """Return ` (95 % interval A to B)` for reading on, empty where there is none."""
     if estimate is None or estimate.interval is None:
         return ""
-    ends = sorted(told(end) for end in estimate.interval) if estimate.interval[0] == estimate.interval[1] else None
-    low, high = ends or (told(estimate.interval[0]), told(estimate.interval[1]))
-    return f" (95 % interval {low} to {high})"
+    low, high = told(estimate.interval[0]), told(estimate.interval[1])
+    return f" (95\u00a0% interval {low} to\u00a0{high})"
 
 
 def leak_value(leak: Leak) -> str:
