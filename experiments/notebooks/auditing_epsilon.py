@@ -5,6 +5,7 @@
 # above the accountant's, the claim is false. We audit label privacy through the gradients that a publisher received.
 
 # %%
+# %matplotlib inline
 import tempfile
 from pathlib import Path
 

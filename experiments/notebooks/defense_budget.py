@@ -5,6 +5,7 @@
 # next point of leakage cost". We run a small sweep in this process and read it as `vfl report` does.
 
 # %%
+# %matplotlib inline
 import tempfile
 from pathlib import Path
 

@@ -6,6 +6,7 @@
 # the end? And does a defense hide labels throughout? If leakage moved a lot, an audit of the first steps would mislead.
 
 # %%
+# %matplotlib inline
 import tempfile
 from pathlib import Path
 

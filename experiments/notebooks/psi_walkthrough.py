@@ -5,6 +5,7 @@
 # crosses the wire, and play the curious partner who tries every id it can think of.
 
 # %%
+# %matplotlib inline
 import hashlib
 
 import numpy as np

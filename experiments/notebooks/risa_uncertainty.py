@@ -6,6 +6,7 @@
 # choices, and then at the uncertainty of single rows under an evidential head of our own.
 
 # %%
+# %matplotlib inline
 import tempfile
 from pathlib import Path
 
