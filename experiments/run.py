@@ -20,6 +20,7 @@ from experiments import rundir
 from experiments.account import ledger
 from experiments.crossings import crossings
 from experiments.folder import read_row
+from experiments.integrity import integrity
 from experiments.leakage import Target, attack_all, check_threat, require_transcript, unmarked
 from experiments.output import strict
 from experiments.plan import (
@@ -300,6 +301,7 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
             "ledger": ledger(facts.config, facts.world),
             "wire": crossings(facts.config, facts.world, fit.closing),
         },
+        "integrity": integrity(party_specs(facts.config, facts.world, None), fit.closing),
         "cost": _cost(facts, fit),
     }
 
