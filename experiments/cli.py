@@ -18,8 +18,13 @@ from experiments.commandline import Json, Sets
 from experiments.commandline import PlainCommand as _PlainCommand
 from experiments.commandline import examples as _examples
 from experiments.data_cli import data_app
+from experiments.deploy_cli import deploy_app
+from experiments.keys_cli import keys_app
 from experiments.output import emit_errors, emit_json, emit_line, strict
-from experiments.report_cli import add_report
+from experiments.predict_cli import EPILOG as _PREDICT
+from experiments.predict_cli import predict
+from experiments.report_cli import EPILOG as _REPORT
+from experiments.report_cli import report
 from vfl.errors import ConfigError, UserError, VflError
 
 INTERRUPTED = 130
@@ -41,7 +46,10 @@ config_app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
-add_report(app)
+app.add_typer(keys_app, name="keys")
+app.add_typer(deploy_app, name="deploy")
+app.command("predict", cls=_PlainCommand, epilog=_PREDICT)(predict)
+app.command("report", cls=_PlainCommand, epilog=_REPORT)(report)
 
 
 @app.callback(invoke_without_command=True)

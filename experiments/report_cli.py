@@ -8,20 +8,15 @@ from typing import Annotated
 
 import typer
 
-from experiments.commandline import Json, PlainCommand, examples
+from experiments.commandline import Json, examples
 from experiments.output import emit_json
 
 
-def add_report(app: typer.Typer) -> None:
-    """Add the command to `vfl`."""
-    app.command(
-        cls=PlainCommand,
-        epilog=examples(
-            "vfl report runs/quick",
-            "vfl report runs/quick --out quick.html",
-            "vfl report runs/quick --format md --out quick.md",
-        ),
-    )(report)
+EPILOG = examples(
+    "vfl report runs/quick",
+    "vfl report runs/quick --out quick.html",
+    "vfl report runs/quick --format md --out quick.md",
+)
 
 
 def report(
