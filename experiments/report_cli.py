@@ -11,7 +11,6 @@ import typer
 from experiments.commandline import Json, examples
 from experiments.output import emit_json
 
-
 EPILOG = examples(
     "vfl report runs/quick",
     "vfl report runs/quick --out quick.html",
