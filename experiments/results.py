@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import pyarrow.parquet as pq
 from experiments.config import load as load_config
 from experiments.config import resolved
 from experiments.folder import CONFIG, ROW, finished, later_attacks, read_row
+from experiments.present import size
+from experiments.progress import duration
 from vfl.errors import UserError
 from vfl.store import write_whole
 
@@ -79,7 +82,23 @@ def write(out: Path, row: Row) -> None:
 def known(out: Path) -> dict[str, str]:
     """Return the status of each trial that has a row."""
     paths = sorted((out / ROWS).glob("*.parquet"))
-    return {path.stem: str(pq.read_table(path, columns=["status"])["status"][0].as_py()) for path in paths}
+    return {path.stem: str(pq.ParquetFile(path).read(["status"])["status"][0].as_py()) for path in paths}
+
+
+def summary(out: Path, trial: str) -> str:
+    """Return one trial of a sweep in a line: what it is worth, its worst leak of labels, and what it took."""
+    row = pq.ParquetFile(out / ROWS / f"{trial}.parquet").read().to_pylist()[0]
+    if row["status"] != "ok":
+        return f"{trial}: {row['error']}"
+    leaks = {key.split(".")[1]: value for key, value in row.items() if re.fullmatch(r"leakage\.[^.]+\.leak_auc", key)}
+    known = {name: max(value, 1 - value) for name, value in leaks.items() if value is not None}
+    auc = row.get("utility.test.auc")
+    words = [] if auc is None else [f"AUC {auc:.4f}"]
+    words += [f"worst leak AUC {max(known.values()):.3f}"] if known else []
+    words += [duration(row["wall_s"])]
+    words += [f"{row['peak_rss_mb']:,.0f} MB"] if row["peak_rss_mb"] is not None else []
+    words.append(f"{size(row['bytes'])} sent")
+    return f"{trial}: {', '.join(words)}"
 
 
 def load(path: Path | str) -> pd.DataFrame:
