@@ -23,6 +23,8 @@ from experiments.keys_cli import keys_app
 from experiments.output import emit_errors, emit_json, emit_line, strict
 from experiments.predict_cli import EPILOG as _PREDICT
 from experiments.predict_cli import predict
+from experiments.report_cli import EPILOG as _REPORT
+from experiments.report_cli import report
 from vfl.errors import ConfigError, UserError, VflError
 
 INTERRUPTED = 130
@@ -47,6 +49,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(keys_app, name="keys")
 app.add_typer(deploy_app, name="deploy")
 app.command("predict", cls=_PlainCommand, epilog=_PREDICT)(predict)
+app.command("report", cls=_PlainCommand, epilog=_REPORT)(report)
 
 
 @app.callback(invoke_without_command=True)

@@ -18,6 +18,7 @@ import torch
 from experiments import config as configs
 from experiments import rundir
 from experiments.account import ledger
+from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
 from experiments.leakage import Target, attack_all, check_threat, require_transcript, unmarked
@@ -312,7 +313,10 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "gain": figures["gain"],
         "method": {"name": facts.config.method.name, **figures["method"]},
         "leakage": dict(leakage),
-        "privacy": {"ledger": ledger(facts.config, facts.world)},
+        "privacy": {
+            "ledger": ledger(facts.config, facts.world),
+            "wire": crossings(facts.config, facts.world, fit.closing),
+        },
         "integrity": integrity(party_specs(facts.config, facts.world, None), fit.closing),
         "cost": _cost(facts, fit),
     }
