@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import compare, defenses, latency, memory, overhead, psi, scale, throughput, trials
+from experiments.bench import attacks, compare, defenses, latency, memory, overhead, psi, scale, throughput
 from experiments.bench.figures import Figure, report
 
 
@@ -57,9 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     matching.add_argument("--ids", type=int, default=psi.IDS, help="of each side")
     add("defenses", "what each costs a batch of 1024 x 64", 15, lambda o: list(defenses.measure(o.repeats)))
     costing = add("overhead", "the sealed channel and checkpoints", 7, lambda o: overhead.measure(o.repeats, o.seconds))
-    add("attacks", "attacks on the wire alone, 204,800 rows", 3, lambda o: trials.measure_attacks(o.repeats))
-    trial = add("sweep", "seconds a trial", None, lambda o: trials.measure_sweep(o.workers))
-    trial.add_argument("--workers", type=int, default=2)
+    add("attacks", "attacks on the wire alone, 204,800 rows", 3, lambda o: attacks.measure(o.repeats))
+    sweeping = add("sweep", "two workers of a sweep against one", None, _sweep)
+    sweeping.add_argument("--trials", type=int, default=8)
     growth = add("scale", "cost by rows, parties, width, batch", 5, lambda o: scale.measure(o.axis, o.repeats, o.plot))
     growth.add_argument("--axis", choices=list(scale.AXES), nargs="+", default=list(scale.AXES))
     growth.add_argument("--plot", type=Path, help="also draw the curves to this PNG")
@@ -92,6 +92,11 @@ def _throughput(options: argparse.Namespace) -> list[Figure]:
                 figures.append(figure)
                 sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
     return figures
+
+
+def _sweep(options: argparse.Namespace) -> list[Figure]:
+
+    return sweep.measure(options.trials)
 
 
 def _show(figures: Sequence[Figure]) -> None:
