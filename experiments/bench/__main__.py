@@ -95,6 +95,7 @@ def _throughput(options: argparse.Namespace) -> list[Figure]:
 
 
 def _sweep(options: argparse.Namespace) -> list[Figure]:
+    from experiments.bench import sweep
 
     return sweep.measure(options.trials)
 
