@@ -11,9 +11,8 @@ from tempfile import TemporaryDirectory
 import torch
 
 from experiments.bench.figures import Figure, durations, in_turns
-from experiments.bench.throughput import Central, Silent, configuration, open_grid, plain_loop, play_rounds
-from experiments.plan import coordinator_plan, open_world, party_specs
-from experiments.schema import Config
+from experiments.bench.throughput import Central, Silent, central_of, configuration, open_grid, plain_loop, play_rounds
+from experiments.plan import coordinator_plan
 from vfl.coordinator import Coordinator, Fit
 from vfl.types import Batch, Pool
 
@@ -57,17 +56,10 @@ def _evaluation(repeats: int) -> Figure:
     with open_grid(config, Path()) as grid:
         coordinator = Coordinator(grid, coordinator_plan(config), Fit(), Silent())
         coordinator.begin()
-        central = _central(config)
+        central = central_of(config)
         return durations(
             "latency/evaluate", lambda: coordinator.evaluate("test", Pool.TEST), lambda: _forward(central), repeats
         )
-
-
-def _central(config: Config) -> Central:
-    cut = party_specs(config, open_world(config), None)[0].shard
-    assert cut is not None
-    pools = torch.from_numpy(cut.cut.pools()).to(torch.int64)
-    return Central.of(config, torch.argsort(pools, stable=True), pools)
 
 
 def _forward(central: Central) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from parties.local import local_grid
 from parties.references import Member, members
 from parties.settle import Settled
 from vfl.coordinator import Coordinator, Fit, phase_steps
+from vfl.data.cut import Shard
 from vfl.grid import PartyGrid
 from vfl.losses import classification_loss
 from vfl.registry import build
@@ -35,13 +37,16 @@ WORKLOADS: dict[str, dict[str, int]] = {
 """What each workload changes of `bench.workload`: `fedads` has the columns of FedAds, all categorical."""
 STALE = {"stale": 1, "checkpoint_every": 0}
 BACKENDS: dict[str, dict[str, Any]] = {
+    "split": {},
+    "split+digest": {},
     "local": {},
     "local_stale": {"train": STALE},
     "ray": {},
     "ray_stale": {"train": STALE},
     "ray+default": {"wire": {"channel": "auto"}, "record": {"every": 1, "max_mb": 100_000}},
 }
-"""The grid is the name's start; a stale one sends gradients a round late, `+default` records and seals."""
+"""The grid is the name's start; a stale one sends gradients a round late, `+default` records and seals. `split` has no
+grid: it bounds what one thread can reach, see `split_loop`."""
 STEPS_A_CALL = 16
 
 
@@ -85,6 +90,9 @@ def measure(workload: str, batch_size: int, backend: str, repeats: int, seconds:
     """Return one figure: rounds over a grid against the plain loop, timed in turns in this process."""
     config = configuration(workload, batch_size, backend)
     name = f"throughput/{backend}/{workload}/{batch_size}"
+    if backend.startswith("split"):
+        torch.set_num_threads(1)
+        return in_turns(name, split_loop(config, backend == "split+digest"), plain_loop(config), repeats, seconds)
     with tempfile.TemporaryDirectory() as folder, open_grid(config, Path(folder)) as grid:
         return in_turns(name, play_rounds(grid, config), plain_loop(config), repeats, seconds)
 
@@ -127,8 +135,7 @@ def play_rounds(grid: PartyGrid, config: Config) -> Callable[[], int]:
 
 def plain_loop(config: Config) -> Callable[[], int]:
     """Return a call that trains the same network by a plain loop over slices, with the same fused Adam."""
-    pools = torch.from_numpy(party_specs(config, open_world(config), None)[0].shard.cut.pools()).to(torch.int64)  # pyright: ignore[reportOptionalMemberAccess]
-    central = Central.of(config, torch.argsort(pools, stable=True), pools)
+    central = central_of(config)
     optimizer = central.optimizer(central.modules.parameters())
     steps = endless(config, central.rows)
 
@@ -140,6 +147,48 @@ def plain_loop(config: Config) -> Callable[[], int]:
         return step.size
 
     return lambda: sum(train(step) for step in itertools.islice(steps, STEPS_A_CALL))
+
+
+def split_loop(config: Config, digest: bool) -> Callable[[], int]:
+    """Return a call that trains the same network cut in three, in one thread, with no message and no party.
+
+    Three backward calls, an optimizer a side and one copy of each body: what any split of the network costs. `digest`
+    adds SHA-256 over both bodies.
+    """
+    central = central_of(config)
+    bottoms, top = central.bottoms, central.top
+    theirs = central.optimizer(bottoms[0].parameters())
+    ours = central.optimizer([*bottoms[1].parameters(), *top.parameters()])
+    steps = endless(config, central.rows)
+    link = hashlib.sha256()
+
+    def sent(body: Tensor) -> Tensor:
+        copy = body.detach().clone()
+        if digest:
+            link.update(copy.numpy().data)
+        return copy
+
+    def train(step: Step) -> int:
+        first, second, labels = central.batches(step)
+        embedding, own = bottoms[0](first), bottoms[1](second)
+        leaves = [sent(embedding).requires_grad_(), own.detach().requires_grad_()]
+        ours.zero_grad()
+        classification_loss(top(torch.cat(leaves, dim=1)), labels).backward()
+        theirs.zero_grad()
+        embedding.backward(sent(cast(Tensor, leaves[0].grad)))
+        theirs.step()
+        own.backward(leaves[1].grad)
+        ours.step()
+        return step.size
+
+    return lambda: sum(train(step) for step in itertools.islice(steps, STEPS_A_CALL))
+
+
+def central_of(config: Config) -> Central:
+    """Return the networks and rows of a run in the order of its holdout."""
+    shard = cast(Shard, party_specs(config, open_world(config), None)[0].shard)
+    pools = torch.from_numpy(shard.cut.pools()).to(torch.int64)
+    return Central.of(config, torch.argsort(pools, stable=True), pools)
 
 
 @dataclass(slots=True)
@@ -179,12 +228,15 @@ class Central:
 
     def loss(self, step: Step) -> Tensor:
         """Return the loss of a step's rows, in one graph over all networks."""
+        *taken, labels = self.batches(step)
+        embeddings = [bottom(batch) for bottom, batch in zip(self.bottoms, taken, strict=True)]
+        return classification_loss(self.top(torch.cat(embeddings, dim=1)), labels)
+
+    def batches(self, step: Step) -> tuple[*tuple[Batch, ...], Tensor]:
+        """Return each party's rows of a step, and the labels."""
         part, whole = slice(step.start, step.start + step.size), self.epoch(step.epoch)
         taken = [Batch(b.rows[part], b.numeric[part], b.categorical[part]) for b in whole]
-        embeddings = [bottom(batch) for bottom, batch in zip(self.bottoms, taken, strict=True)]
-        labels = whole[-1].labels
-        assert labels is not None
-        return classification_loss(self.top(torch.cat(embeddings, dim=1)), labels[part])
+        return (*taken, cast(Tensor, whole[-1].labels)[part])
 
 
 def endless(config: Config, rows: int) -> Iterator[Step]:
