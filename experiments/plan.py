@@ -106,7 +106,10 @@ def coordinator_plan(config: Config) -> Plan:
     aligner: Aligner = build("align", config.aligner)
     method: Method = build("method", config.method.member)
     phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
-    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every, config.train.select)
+    train = config.train
+    return Plan(
+        aligner.hops, phases, method.evaluate, train.checkpoint_every, train.select, validate_every=train.validate_every
+    )
 
 
 def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:

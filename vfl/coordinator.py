@@ -14,7 +14,7 @@ from typing import Literal, Protocol, cast
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from vfl.errors import DataError
+from vfl.errors import ConfigError, DataError
 from vfl.grid import PartyGrid, Report, read_report
 from vfl.types import Hop, PartyId, Phase, Pool, Role, Step
 from vfl.wire import CONTROL_KEY, STEP_KEY, step_record
@@ -27,7 +27,8 @@ class Plan:
     """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never).
 
     `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
-    Choosing tells every party which epoch that was, and nothing else.
+    Choosing tells every party which epoch that was, and nothing else. `validate_every` is the least number of training
+    rounds from one validation to the next; the last epoch is validated whatever it says.
     """
 
     align: tuple[Hop, ...]
@@ -35,6 +36,7 @@ class Plan:
     evaluate: tuple[Hop, ...]
     checkpoint_every: int = 0
     select: Literal["last", "best_valid"] = "last"
+    validate_every: int = 1
 
 
 @dataclass(slots=True)
@@ -147,6 +149,9 @@ class Coordinator:
 
     def _train(self) -> None:
         total = sum(len(list(phase_steps(phase, self.fit.rows(phase.pool)))) for phase in self.plan.phases)
+        if not total:
+            message = "got 0 with a method that counts in epochs, allowed 1 or more; raise it"
+            raise ConfigError(message, key="train.epochs")
         self.watcher.phase("train", total)
         self.watcher.advance("train", self.fit.progress.done, None)
         began = time.perf_counter() - self.fit.progress.wall_s
@@ -156,7 +161,7 @@ class Coordinator:
             report = self.play(phase.hops, step)["advertiser"]
             loss = report.get("loss")
             self.fit.progress.losses.append(loss)
-            if ends_epoch and phase.validate:
+            if ends_epoch and phase.validate and self._due(done, total):
                 self._validate(done)
             self.fit.progress.done = done
             self.fit.progress.wall_s = time.perf_counter() - began
@@ -169,6 +174,9 @@ class Coordinator:
         for phase in self.plan.phases:
             for step, ends_epoch in phase_steps(phase, self.fit.rows(phase.pool)):
                 yield phase, step, ends_epoch
+
+    def _due(self, done: int, total: int) -> bool:
+        return done == total or done - max(self.fit.progress.valid, default=0) >= self.plan.validate_every
 
     def _validate(self, done: int) -> None:
         reports = self._evaluate("valid", Pool.VALID)
@@ -209,17 +217,16 @@ class Coordinator:
 
 
 def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
-    """Yield the step headers of a phase over so many rows, and whether each ends an epoch.
+    """Yield the step headers of a phase over so many rows, and whether each ends an epoch or the phase.
 
     An epoch is cut into as few batches of at most `batch_size` rows as hold it, equal to within one row: a remainder of
     a few rows would move the weights as far as a full batch does, and with it every prediction.
     """
     count = -(-rows // phase.batch_size)
-    epochs = max(phase.epochs, -(-phase.min_steps // count)) if count else 0
-    for epoch in range(epochs):
-        start = 0
-        for place in range(count):
-            size = rows // count + (place < rows % count)
-            step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=phase.shuffle, of=rows)
-            yield step, place == count - 1
-            start += size
+    total = max(phase.epochs * count, phase.min_steps) if count else 0
+    for taken in range(total):
+        epoch, place = divmod(taken, count)
+        size, more = divmod(rows, count)
+        start, size = place * size + min(place, more), size + (place < more)
+        step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=phase.shuffle, of=rows)
+        yield step, place == count - 1 or taken == total - 1

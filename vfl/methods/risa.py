@@ -99,7 +99,7 @@ class Risa:
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return the warm-up, then assessing, announcing and learning by turns; `train.epochs` are shared out."""
-        epochs, size = max(1, train.epochs // (self.rounds + 1)), train.batch_size
+        epochs, size = train.epochs // (self.rounds + 1), train.batch_size
         found = [Phase("learn_0", LEARN, epochs, size, Pool.UNION, min_steps=self.warm_steps)]
         for place in range(1, self.rounds + 1):
             found += [
