@@ -144,7 +144,7 @@ STUDIES: dict[str, Study] = {
             "train": {"batch_size": 128},
             "model": CONV,
         },
-        600,
+        450,
         RISA_TIERS,
         3,
         "accuracy",
