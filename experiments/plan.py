@@ -108,7 +108,13 @@ def coordinator_plan(config: Config) -> Plan:
     phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
     train = config.train
     return Plan(
-        aligner.hops, phases, method.evaluate, train.checkpoint_every, train.select, validate_every=train.validate_every
+        align=aligner.hops,
+        phases=phases,
+        evaluate=method.evaluate,
+        checkpoint_every=train.checkpoint_every,
+        select=train.select,
+        validate_every=train.validate_every,
+        guard=train.epoch_guard,
     )
 
 

@@ -184,6 +184,9 @@ class Train(Section):
     `select` says which weights are tested: the last, or those of the epoch with the least loss on validation rows.
     Epochs shorter than `validate_every` steps are not all validated, the last one always is. With 0 `epochs`, methods
     that also count in steps take those alone; others refuse it.
+
+    `epoch_guard` is for columns of many ids, which click models overfit from the second epoch on: `warn` says so,
+    `stop` ends each phase after one pass, `reinit_embeddings` has embedding tables drawn anew before every other pass.
     """
 
     epochs: int = Field(5, ge=0)
@@ -194,7 +197,7 @@ class Train(Section):
     validate_every: int = Field(1, ge=1)
     stale: Literal[0] = 0
     threads_per_party: int = Field(1, ge=1)
-    epoch_guard: Literal["off", "warn"] = "warn"
+    epoch_guard: Literal["off", "warn", "stop", "reinit_embeddings"] = "warn"
     checkpoint_every: int = Field(200, ge=0)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
+from parties.renewing import renew
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
@@ -32,7 +33,7 @@ from vfl.store import TranscriptWriter
 from vfl.types import Envelope, Hop, Kind, Step
 from vfl.wire import CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "renew", "finish_run")
 _EMPTY = torch.empty(0, dtype=torch.int64)
 
 
@@ -170,6 +171,10 @@ class Party:
         if self.kept:
             checkpoint.restore(self._modules(), self.kept)
         return {}
+
+    def _renew(self, given: ConfigRecord) -> dict[str, float]:
+        pass_ = (str(given["phase"]), int(cast(int, given["epoch"])))
+        return {"renewed": float(renew(self.player.parts(), self.spec.seeds, pass_))}
 
     def _modules(self) -> Parts:
         return {name: part for name, part in self.player.parts().items() if isinstance(part, nn.Module)}

@@ -20,6 +20,10 @@ from vfl.types import Hop, PartyId, Phase, Pool, Role, Step
 from vfl.wire import CONTROL_KEY, STEP_KEY, step_record
 
 EVALUATION_BATCH = 4096
+MANY_IDS = 1000
+"""A column with so many ids or more is a sparse one, for the epoch guard."""
+
+Guard = Literal["off", "warn", "stop", "reinit_embeddings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,9 @@ class Plan:
     `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
     Choosing tells every party which epoch that was, and nothing else. `validate_every` is the least number of training
     rounds from one validation to the next; the last epoch is validated whatever it says.
+
+    `guard` is what to do where a party has a column of `MANY_IDS` ids or more, before a phase goes over its rows a
+    second time: `stop` ends the phase there, `reinit_embeddings` has every party draw its embedding tables anew.
     """
 
     align: tuple[Hop, ...]
@@ -37,6 +44,7 @@ class Plan:
     checkpoint_every: int = 0
     select: Literal["last", "best_valid"] = "last"
     validate_every: int = 1
+    guard: Guard = "off"
 
 
 @dataclass(slots=True)
@@ -72,6 +80,11 @@ class Fit:
         if pool in (Pool.LABELLED, Pool.UNION):
             return int(own["train"] + own["only"] + (sum(theirs) if pool == Pool.UNION else 0))
         return int(own[pool.value])
+
+    @property
+    def largest_vocabulary(self) -> int:
+        """How many ids the column with the most of them has, at any party."""
+        return int(max(report.get("largest_vocabulary", 0.0) for report in self.reports.values()))
 
 
 class Watcher(Protocol):
@@ -148,7 +161,7 @@ class Coordinator:
         self.watcher.advance("align", 1, None)
 
     def _train(self) -> None:
-        total = sum(len(list(phase_steps(phase, self.fit.rows(phase.pool)))) for phase in self.plan.phases)
+        total = len(list(self._schedule()))
         if not total:
             message = "got 0 with a method that counts in epochs, allowed 1 or more; raise it"
             raise ConfigError(message, key="train.epochs")
@@ -158,6 +171,8 @@ class Coordinator:
         for done, (phase, step, ends_epoch) in enumerate(self._schedule(), start=1):
             if done <= self.fit.progress.done:
                 continue
+            if self._guards("reinit_embeddings") and step.epoch and not step.start:
+                self._control("renew", {"phase": step.phase, "epoch": step.epoch})
             report = self.play(phase.hops, step)["advertiser"]
             loss = report.get("loss")
             self.fit.progress.losses.append(loss)
@@ -171,9 +186,14 @@ class Coordinator:
                 self.watcher.checkpointed(self.fit.progress)
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
+        once = self._guards("stop")
         for phase in self.plan.phases:
             for step, ends_epoch in phase_steps(phase, self.fit.rows(phase.pool)):
-                yield phase, step, ends_epoch
+                if not (once and step.epoch):
+                    yield phase, step, ends_epoch
+
+    def _guards(self, way: Guard) -> bool:
+        return self.plan.guard == way and self.fit.largest_vocabulary >= MANY_IDS
 
     def _due(self, done: int, total: int) -> bool:
         return done == total or done - max(self.fit.progress.valid, default=0) >= self.plan.validate_every

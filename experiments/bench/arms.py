@@ -84,10 +84,12 @@ FEDADS: dict[str, Arm] = {
     "ss_vfl": Arm("ss_vfl", {}, PRETRAINED),
     "vfl_mpd": Arm("vfl_mpd", {}, {"pretrain_epochs": (0.5, Pool.TRAIN), EPOCHS: (0.5, Pool.TRAIN)}),
     "fedhssl": Arm("fedhssl", {}, PRETRAINED),
+    "fedcvt": Arm("fedcvt", {}, STEPS),
     "jpl": Arm("jpl", {}, {EPOCHS: (1.0, Pool.LABELLED)}),
     "diffu_at": Arm("diffu_at", {}, {"min_steps": (0.5, None)}),
     "fedud": Arm("fedud", {}, {"warm_steps": (0.5, None), "min_steps": (0.5, None)}),
     "fedbcd": Arm("fedbcd", {"local_steps": 3}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
+    "fedbcd, sequential": Arm("fedbcd", {"local_steps": 3, "order": "sequential"}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
     "celu": Arm("celu", {"local_steps": 3}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
 }
 ARMS = {**MAIN, **ABLATIONS, **FEDADS}

@@ -16,14 +16,15 @@ from vfl.types import ADVERTISER, Pool, Step
 class ChosenRowsPublisher:
     """Bottom model of a publisher that trains on aligned rows and on those of its own that the advertiser chose.
 
-    It learns of each of its own rows whether the advertiser, from round to round, trains on it.
+    It learns of each of its own rows whether the advertiser, from round to round, trains on it. With `everything` all
+    of its rows count as chosen from the beginning.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, everything: bool = False) -> None:
         self._desk = desk
         self._bottom = cast(nn.Module, desk.bottom())
         self._optimizer = desk.train.make_optimizer(self._bottom.parameters())
-        self._chosen = torch.zeros(desk.rows.counts[Pool.LEFTOVER], dtype=torch.bool)
+        self._chosen = torch.full((desk.rows.counts[Pool.LEFTOVER],), everything)
         self._embedding: Tensor | None = None
 
     @property
