@@ -54,13 +54,18 @@ MAIN: dict[str, Arm] = {
     "risa": risa(),
     "oracle": Arm("oracle", {}, ALIGNED),
 }
+EVERY = {"share_first": 1.0, "share_last": 1.0}
 ABLATIONS: dict[str, Arm] = {
+    "risa, trusted to .9": risa(least_precision=0.9, **EVERY),
+    "risa, trusted to .8": risa(least_precision=0.8, **EVERY),
+    "risa, trusted to .9, weight 1": risa(least_precision=0.9, publisher_weight=1.0, **EVERY),
+    "risa, trusted to .9, regression": risa(least_precision=0.9, **EVERY, **refitted("regression")),
     "risa, no publisher rows": risa(share_first=0.0, share_last=0.0),
-    "risa, all publisher rows": risa(share_first=1.0, share_last=1.0),
+    "risa, all publisher rows": risa(**EVERY),
     "risa, confidence": risa(select_by="confidence"),
     "risa, entropy": risa(select_by="entropy"),
     "risa, per class": risa(per_class=True),
-    "risa, soft weights": risa(soft=True, share_first=1.0, share_last=1.0),
+    "risa, soft weights": risa(soft=True, **EVERY),
     "risa, imputed party votes": risa(imputed_weight=1.0),
     "risa, imputed party votes, Dempster": risa(imputed_weight=1.0, fusion="dempster"),
     "risa, imputed party discounted": risa(imputed_weight=0.5),
@@ -120,7 +125,24 @@ class Study:
 
 
 FEW, REST = (0.01, 0.05), (0.02, 0.1, 0.5)
-RISA_TIERS = ((tuple(MAIN), FEW), (tuple(ABLATIONS), FEW[1:]), (tuple(MAIN)[:-1], REST), (tuple(ABLATIONS), FEW[:1]))
+RISA_TIERS = (
+    (tuple(MAIN), FEW),
+    (("vanilla", "local_all", "advonly", "risa"), REST),
+    (tuple(ABLATIONS), FEW[1:]),
+    (tuple(ABLATIONS), FEW[:1]),
+)
+PICTURES = (
+    "risa, trusted to .9",
+    "risa, no publisher rows",
+    "risa, fused prediction",
+    "risa, regression",
+    "risa, confidence",
+    "risa, imputed party votes",
+    "risa, labels unknown",
+)
+"""Ablations on pictures, where a run takes a minute."""
+
+PICTURE_TIERS = (*RISA_TIERS[:2], (PICTURES, FEW[:1]), (PICTURES, FEW[1:]))
 FEDADS_TIERS = (((*MAIN, *FEDADS), (0.2,)),)
 FEDADS_MODEL = {
     "bottom": "fedads",
@@ -147,7 +169,7 @@ STUDIES: dict[str, Study] = {
             "model": CONV,
         },
         450,
-        RISA_TIERS,
+        PICTURE_TIERS,
         3,
         "accuracy",
     ),

@@ -125,11 +125,11 @@ def _cost(done: Fit) -> Row:
     }
 
 
-def run(names: Sequence[str], out: Path, scratch: Path, budget_s: float) -> None:
+def run(names: Sequence[str], out: Path, scratch: Path, budget_s: float, tiers: Sequence[int] | None = None) -> None:
     """Make the runs that have no row yet, tier by tier over the studies, until the budget is used up."""
     ends = time.monotonic() + budget_s
     done = {name: {(row["arm"], row["overlap"], row["seed"]) for row in read(out / f"{name}.jsonl")} for name in names}
-    for name, cell in ordered(names):
+    for name, cell in ordered(names, tiers):
         if time.monotonic() > ends:
             return
         if cell not in done[name]:
@@ -140,11 +140,12 @@ def run(names: Sequence[str], out: Path, scratch: Path, budget_s: float) -> None
             sys.stderr.write(f"{name} {cell}: {row[STUDIES[name].metric]:.4f}, {row['wall_s']} s\n")
 
 
-def ordered(names: Sequence[str]) -> Iterator[tuple[str, Cell]]:
-    """Yield study and cell: the first tier of every study, then the second, and so on."""
-    for tier in zip_longest(*(STUDIES[name].cells() for name in names), fillvalue=[]):
-        for name, cells in zip(names, tier, strict=True):
-            yield from ((name, cell) for cell in cells)
+def ordered(names: Sequence[str], tiers: Sequence[int] | None = None) -> Iterator[tuple[str, Cell]]:
+    """Yield study and cell: the first tier of every study, then the second, and so on; or some tiers alone."""
+    for place, tier in enumerate(zip_longest(*(STUDIES[name].cells() for name in names), fillvalue=[])):
+        if tiers is None or place in tiers:
+            for name, cells in zip(names, tier, strict=True):
+                yield from ((name, cell) for cell in cells)
 
 
 def _run(name: str, cell: Cell, scratch: Path) -> Row:
@@ -187,10 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--studies", nargs="+", choices=list(STUDIES), default=list(STUDIES))
     parser.add_argument("--out", type=Path, default=Path("docs/results/rows/methods"))
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "vfl-bench-methods")
+    parser.add_argument("--tiers", type=int, nargs="+", help="which tiers of cells, counted from 0; default: all")
     parser.add_argument("--budget-s", type=float, default=3600.0)
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    run(asked.studies, asked.out, asked.scratch, asked.budget_s)
+    run(asked.studies, asked.out, asked.scratch, asked.budget_s, asked.tiers)
 
 
 if __name__ == "__main__":

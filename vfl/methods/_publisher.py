@@ -43,7 +43,7 @@ class ChosenRowsPublisher:
     def forward(self, step: Step, mail: Mail) -> Outgoing:
         """Send the embedding of the step's aligned rows, then of its chosen ones, and keep the graph for `backward`."""
         aligned = self._desk.batch(step).rows
-        batch = self._desk.rows.take(torch.cat([aligned, self._share(step)]))
+        batch = self._desk.rows.take(torch.cat([aligned, self._share(step, len(aligned))]))
         embedding = self._bottom(batch)
         self._embedding = embedding
         return Outgoing(batch.rows, {ADVERTISER: embedding})
@@ -69,8 +69,12 @@ class ChosenRowsPublisher:
             self._chosen[told.rows - self._desk.rows.handles(Pool.LEFTOVER)[:1]] = told.body[:, 0] > 0
         return NOTHING
 
-    def _share(self, step: Step) -> Tensor:
-        """Return this step's part of the chosen rows, in an order of the epoch's own."""
-        chosen = self._desk.rows.handles(Pool.LEFTOVER)[self._chosen]
+    def _share(self, step: Step, aligned: int) -> Tensor:
+        """Return this step's part of the chosen rows, in an order of the epoch's own.
+
+        Where few steps pass over the labelled rows it is cut to what a batch holds beside them, at least half of one.
+        """
+        chosen, size = self._desk.rows.handles(Pool.LEFTOVER)[self._chosen], self._desk.train.batch_size
         stream = self._desk.seeds.torch("chosen", step.phase, step.epoch)
-        return chosen[torch.randperm(len(chosen), generator=stream)][step.span(len(chosen))]
+        drawn = chosen[torch.randperm(len(chosen), generator=stream)][step.span(len(chosen))]
+        return drawn[: max(size - aligned, size // 2, 1)]
