@@ -103,7 +103,7 @@ METHODS: dict[str, list[Options]] = {
     "local_all": [{}],
     "oracle": [{}],
     "risa": [
-        {"warm_steps": 8, "round_steps": 4, "rounds": 2},
+        {"warm_steps": 8, "round_steps": 4, "rounds": 2, "least_precision": 0.5},
         {
             "warm_steps": 4,
             "round_steps": 4,

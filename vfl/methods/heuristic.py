@@ -66,7 +66,7 @@ class Heuristic:
         column = self._column(past.desk)
         if column is None:
             return past.sent.mean(dim=0).expand(len(rows), -1).clone()
-        known, asked = (past.desk.rows.take(part).categorical[:, column] for part in (past.rows, rows))
+        known, asked = (past.desk.rows.take(part).categorical[:, column].contiguous() for part in (past.rows, rows))
         return means_by_key(known, past.sent, asked)
 
 
