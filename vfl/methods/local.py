@@ -22,6 +22,7 @@ class Local:
 
     evaluate: ClassVar[tuple[Hop, ...]] = SCORE
     pool: ClassVar[Pool] = Pool.TRAIN
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     def __post_init__(self) -> None:
         if self.min_steps < 0:
