@@ -92,6 +92,7 @@ FEDADS: dict[str, Arm] = {
     "fedcvt": Arm("fedcvt", {}, STEPS),
     "jpl": Arm("jpl", {}, {EPOCHS: (1.0, Pool.LABELLED)}),
     "diffu_at": Arm("diffu_at", {}, {"min_steps": (0.5, None)}),
+    "diffu_at, cross-fitted": Arm("diffu_at", {"cross_fit": True}, {"min_steps": (0.5, None)}),
     "fedud": Arm("fedud", {}, {"warm_steps": (0.5, None), "min_steps": (0.5, None)}),
     "fedbcd": Arm("fedbcd", {"local_steps": 3}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
     "fedbcd, sequential": Arm("fedbcd", {"local_steps": 3, "order": "sequential"}, {EPOCHS: (1 / 3, Pool.TRAIN)}),

@@ -96,7 +96,7 @@ IMPUTERS: dict[str, list[Options]] = {
 METHODS: dict[str, list[Options]] = {
     "advonly": [{"min_steps": 0}, {"min_steps": 0, "impute": {"name": "regression", "steps": 5}, "refit_every": 4}],
     "celu": [{"cache": 2}],
-    "diffu_at": [{"impute": {"name": "diffusion", "steps": 5}}, {"impute": "knn"}],
+    "diffu_at": [{"impute": {"name": "diffusion", "steps": 5}}, {"impute": "knn", "cross_fit": True}],
     "fedbcd": [{"local_steps": 3}, {"local_steps": 2, "order": "sequential"}],
     "fedcvt": [{"thresholds": (0.4, 0.4, 0.4), "keys": 64}],
     "fedhssl": [{}],
