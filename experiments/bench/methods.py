@@ -125,11 +125,12 @@ def _cost(done: Fit) -> Row:
     }
 
 
-def run(names: Sequence[str], out: Path, scratch: Path, budget_s: float, tiers: Sequence[int] | None = None) -> None:
-    """Make the runs that have no row yet, tier by tier over the studies, until the budget is used up."""
+def run(cells: Sequence[tuple[str, Cell]], out: Path, scratch: Path, budget_s: float) -> None:
+    """Make the runs that have no row yet, in this order, until the budget is used up."""
+    names = dict.fromkeys(name for name, _ in cells)
     ends = time.monotonic() + budget_s
     done = {name: {(row["arm"], row["overlap"], row["seed"]) for row in read(out / f"{name}.jsonl")} for name in names}
-    for name, cell in ordered(names, tiers):
+    for name, cell in cells:
         if time.monotonic() > ends:
             return
         if cell not in done[name]:
@@ -189,10 +190,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/rows/methods"))
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "vfl-bench-methods")
     parser.add_argument("--tiers", type=int, nargs="+", help="which tiers of cells, counted from 0; default: all")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--budget-s", type=float, default=3600.0)
     asked = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    run(asked.studies, asked.out, asked.scratch, asked.budget_s, asked.tiers)
+    cells = [(name, cell) for name, cell in ordered(asked.studies, asked.tiers) if cell[0] in asked.arms]
+    run(cells, asked.out, asked.scratch, asked.budget_s)
 
 
 if __name__ == "__main__":
