@@ -130,8 +130,8 @@ class CrossViewAdvertiser:
         made = self._estimated(ADVERTISER, own[count:], keys)
         loss = loss + classification_loss(self._joint(made), own_labels)
         loss = loss + classification_loss(self._heads[ADVERTISER](own[count:]), own_labels)
-        for party in self._desk.publishers:
-            loss = loss + self._agreed_loss(party, mail[party].rows[count:], leaves[party][count:], keys)
+        theirs = {party: (mail[party].rows[count:], leaf[count:]) for party, leaf in leaves.items()}
+        loss = loss + self._agreed_loss({party: held for party, held in theirs.items() if len(held[0])}, keys)
         loss.backward()
         self._loss = loss.item()
         gradients = {
@@ -205,13 +205,16 @@ class CrossViewAdvertiser:
                 found = found + options.attention_weight * attended_label_loss(weights, labels, known)
         return found
 
-    def _agreed_loss(self, party: PartyId, rows: Tensor, body: Tensor, keys: Tensor) -> Tensor:
-        """Return the loss on a publisher's own rows whose class the three views agree on."""
-        if not len(rows):
-            return torch.zeros(())
-        made = self._estimated(party, body, keys)
-        views = [self._joint(made), self._heads[ADVERTISER](made[ADVERTISER]), self._heads[party](body)]
-        with torch.no_grad():
-            classes, sure = agreed([probabilities(view) for view in views], self._options.thresholds)
-        self._desk.rows.believe(rows, classes)
-        return classification_loss(views[0][sure], classes[sure])
+    def _agreed_loss(self, theirs: Mapping[PartyId, tuple[Tensor, Tensor]], keys: Tensor) -> Tensor:
+        """Return the loss on publishers' own rows, by handle and embedding, whose class the three views agree on."""
+        loss, believed = torch.zeros(()), list[tuple[Tensor, Tensor]]()
+        for party, (rows, body) in theirs.items():
+            made = self._estimated(party, body, keys)
+            views = [self._joint(made), self._heads[ADVERTISER](made[ADVERTISER]), self._heads[party](body)]
+            with torch.no_grad():
+                classes, sure = agreed([probabilities(view) for view in views], self._options.thresholds)
+            loss = loss + classification_loss(views[0][sure], classes[sure])
+            believed.append((rows, classes))
+        if believed:
+            self._desk.rows.believe(*(torch.cat(part) for part in zip(*believed, strict=True)))
+        return loss
