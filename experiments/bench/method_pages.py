@@ -15,7 +15,8 @@ import numpy as np
 from scipy import stats
 
 from experiments.bench.arms import ABLATIONS, FEDADS, MAIN, STUDIES
-from experiments.bench.methods import Row, read
+from experiments.bench.methods import Row
+from experiments.bench.rows import read_rows
 
 RESULTS = Path("docs/results")
 RISA_STUDIES, FEDADS_STUDIES = ("cifar10", "criteo", "digits"), ("fedads_criteo", "fedads_alimama", "fedads_synthetic")
@@ -27,7 +28,7 @@ Values = dict[int, float]
 
 def main() -> None:
     """Write both pages."""
-    rows = {name: read(RESULTS / "rows" / "methods" / f"{name}.jsonl") for name in STUDIES}
+    rows = {name: read_rows(RESULTS / "rows" / "methods" / f"{name}.jsonl") for name in STUDIES}
     for page, tables in (("risa.md", risa_tables(rows)), ("fedads.md", fedads_tables(rows))):
         path = RESULTS / page
         path.write_text(filled(path.read_text(encoding="utf-8"), tables), encoding="utf-8")

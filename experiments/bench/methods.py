@@ -7,7 +7,6 @@ have no row yet, the most wanted first, and can be stopped at any time.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from experiments.bench.arms import ARMS, EPOCHS, STUDIES, Arm, Cell, Study
 from experiments.bench.fitting import fit
+from experiments.bench.rows import add_row, read_rows
 from experiments.plan import REFEREE, World, coordinator_plan, open_world, party_folder, party_specs
 from experiments.schema import Config
 from parties.judging import open_truth, tested
@@ -129,15 +129,15 @@ def run(cells: Sequence[tuple[str, Cell]], out: Path, scratch: Path, budget_s: f
     """Make the runs that have no row yet, in this order, until the budget is used up."""
     names = dict.fromkeys(name for name, _ in cells)
     ends = time.monotonic() + budget_s
-    done = {name: {(row["arm"], row["overlap"], row["seed"]) for row in read(out / f"{name}.jsonl")} for name in names}
+    done = {
+        name: {(row["arm"], row["overlap"], row["seed"]) for row in read_rows(out / f"{name}.jsonl")} for name in names
+    }
     for name, cell in cells:
         if time.monotonic() > ends:
             return
         if cell not in done[name]:
             row = _run(name, cell, scratch)
-            out.mkdir(parents=True, exist_ok=True)
-            with (out / f"{name}.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
+            add_row(out / f"{name}.jsonl", row)
             sys.stderr.write(f"{name} {cell}: {row[STUDIES[name].metric]:.4f}, {row['wall_s']} s\n")
 
 
@@ -176,11 +176,6 @@ def _vanilla(name: str, overlap: float, seed: int, scratch: Path) -> Path:
 def _kept(name: str, overlap: float, seed: int, scratch: Path) -> Path:
     scratch.mkdir(parents=True, exist_ok=True)
     return scratch / f"{name}-{overlap}-{seed}.safetensors"
-
-
-def read(path: Path) -> list[Row]:
-    """Return the rows of a results file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
