@@ -16,7 +16,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from vfl.errors import ConfigError, DataError, PartyGoneError
-from vfl.grid import PartyGrid, Report, read_report
+from vfl.grid import KEEP, PartyGrid, Report, read_report
 from vfl.types import Hop, PartyId, Phase, Pool, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, STEP_KEY, step_record
 
@@ -32,8 +32,8 @@ class Plan:
     """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never).
 
     `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
-    Choosing tells every party which epoch that was, and nothing else. `validate_every` is the least number of training
-    rounds from one validation to the next; the last epoch is validated whatever it says.
+    Choosing tells every publisher after which epochs that loss fell: a round of its own, on the transcript.
+    `validate_every` is the least number of training rounds from one validation to the next; the last epoch is validated whatever it says.
 
     `guard` is what to do where a party has a column of `MANY_IDS` ids or more, before a phase goes over its rows a
     second time: `stop` ends the phase there, `reinit_embeddings` has every party draw its embedding tables anew.
@@ -252,7 +252,7 @@ class Coordinator:
             best = min(self.fit.progress.valid.values(), default=math.inf)
             self.fit.progress.valid[done] = loss
             if self.plan.select == "best_valid" and loss < best:
-                self._control("keep", {})
+                self.play(KEEP, Step(0, "valid", Pool.VALID))
 
     def _evaluate(self, phase: str, pool: Pool) -> list[Report]:
         rows = self.fit.rows(pool)
