@@ -33,7 +33,8 @@ class Plan:
 
     `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
     Choosing tells every publisher after which epochs that loss fell: a round of its own, on the transcript.
-    `validate_every` is the least number of training rounds from one validation to the next; the last epoch is validated whatever it says.
+    `validate_every` is the least number of training rounds from one validation to the next; the last epoch is validated
+    whatever it says.
 
     `guard` is what to do where a party has a column of `MANY_IDS` ids or more, before a phase goes over its rows a
     second time: `stop` ends the phase there, `reinit_embeddings` has every party draw its embedding tables anew.
