@@ -162,3 +162,11 @@ def test_packed_keys_are_texts_in_order():
     assert list(keys.at(np.array([1, 1]))) == ["ß", "ß"]
     assert keys.codes()[0] == keys.codes()[3]
     assert len(set(keys.codes().tolist())) == 4
+    assert not keys.distinct()
+    assert keys.at(np.array([4, 0, 1, 2])).distinct()
+
+
+def test_texts_whose_hashes_are_the_same_are_still_told_apart(monkeypatch):
+    monkeypatch.setattr("vfl.data.keys.hash_array", lambda texts, categorize: np.zeros(len(texts), np.uint64))
+    assert PackedKeys([["a", "b"]]).distinct()
+    assert not PackedKeys([["a", "a"]]).distinct()

@@ -29,8 +29,8 @@ class Packed(Protocol):
         """Return the texts at some places, `(k,)` int64."""
         ...
 
-    def codes(self) -> np.ndarray:
-        """Return `(n,)` integers that are the same where the texts are the same."""
+    def distinct(self) -> bool:
+        """Whether no text comes twice."""
         ...
 
 

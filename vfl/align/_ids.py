@@ -70,7 +70,7 @@ def _chunks(ids: Ids, places: np.ndarray | None = None) -> Iterator[list[bytes]]
 def _distinct_text(ids: Sequence[str] | Sequence[bytes]) -> bool:
     """Whether these are encodable and distinct, settled fast: whole lists at once, nothing row by row."""
     if isinstance(ids, Packed):
-        return len(np.unique(ids.codes())) == len(ids)
+        return ids.distinct()
     if len(set(ids)) != len(ids):
         return False
     try:

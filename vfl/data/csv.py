@@ -241,13 +241,12 @@ def _kept(path: Path, stamp: tuple[int, int], key: str, duplicates: Duplicates) 
     """Return the rows that `duplicates` leaves, from memory where the file has not changed: row numbers, no value."""
     del stamp
     keys = _keys(path, key)
-    codes = pd.Series(keys.codes())
-    twice = codes.duplicated(keep=False if duplicates == "error" else duplicates).to_numpy()
-    if not twice.any():
+    if keys.distinct():
         return Kept(len(keys))
+    codes = pd.Series(keys.codes())
     if duplicates == "error":
         _refuse_duplicates(keys, codes, key, path)
-    return Kept(len(keys), np.flatnonzero(~twice))
+    return Kept(len(keys), np.flatnonzero(~codes.duplicated(keep=duplicates).to_numpy()))
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -266,11 +265,11 @@ def resolve(file: str, root: Path | None) -> Path:
 
 
 def _keys(path: Path, key: str) -> PackedKeys:
-    parts: list[pd.Series] = []
-    missing, rows = np.empty(0, np.int64), 0
+    parts, missing, rows = list[pd.Series](), np.empty(0, np.int64), 0
     for frame in batches(path, [key]):
-        parts.append(as_texts(column(frame, key)).str.strip())
-        found = np.flatnonzero((parts[-1].isna() | (parts[-1] == "")).to_numpy())
+        keys = as_texts(column(frame, key)).str.strip()
+        found = np.flatnonzero((keys.isna() | (keys == "")).to_numpy())
+        parts.append(keys)
         missing, rows = np.append(missing, found + rows), rows + len(frame)
     if missing.size:
         message = f"got no key in row {missing[0] + 1}, allowed a key in each row; remove {missing.size} such rows"

@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pandas.util import hash_array
 
 PERSON = b"vfl-platform key"
 """Keeps these digests apart from any other use of the same hash function."""
@@ -48,6 +49,15 @@ class PackedKeys(Sequence[str]):
     def at(self, places: np.ndarray) -> PackedKeys:
         """Return the texts at some places, packed."""
         return PackedKeys([self._texts.take(pa.array(places))])
+
+    def distinct(self) -> bool:
+        """Whether no text comes twice: settled by 64-bit hashes, 8 bytes a text, unless two of them are the same."""
+        hashes = np.empty(len(self), np.uint64)
+        for start in range(0, len(self), CHUNK):
+            texts = np.array(self[start : start + CHUNK], dtype=object)
+            hashes[start : start + CHUNK] = hash_array(texts, categorize=False)
+        hashes.sort()
+        return not bool((hashes[1:] == hashes[:-1]).any()) or len(np.unique(self.codes())) == len(self)
 
     def codes(self) -> np.ndarray:
         """Return `(n,)` int32 that are the same where the texts are the same."""
