@@ -18,7 +18,11 @@ from experiments.commandline import Json, Sets
 from experiments.commandline import PlainCommand as _PlainCommand
 from experiments.commandline import examples as _examples
 from experiments.data_cli import data_app
+from experiments.deploy_cli import deploy_app
+from experiments.keys_cli import keys_app
 from experiments.output import emit_errors, emit_json, emit_line, strict
+from experiments.predict_cli import EPILOG as _PREDICT
+from experiments.predict_cli import predict
 from vfl.errors import ConfigError, UserError, VflError
 
 INTERRUPTED = 130
@@ -40,6 +44,9 @@ config_app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
+app.add_typer(keys_app, name="keys")
+app.add_typer(deploy_app, name="deploy")
+app.command("predict", cls=_PlainCommand, epilog=_PREDICT)(predict)
 
 
 @app.callback(invoke_without_command=True)

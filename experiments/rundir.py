@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import shutil
@@ -18,7 +19,7 @@ from vfl.coordinator import Progress as Fitted
 from vfl.errors import UserError
 from vfl.store import write_whole
 
-COORDINATOR_FILE, VERSIONS = "coordinator.json", "versions.json"
+COORDINATOR_FILE, PREVIOUS_FILE, VERSIONS = "coordinator.json", "coordinator-previous.json", "versions.json"
 SAME = ("vfl-platform", "torch")
 """What a run cannot change in between: another version may compute something else."""
 PACKAGES = ("vfl-platform", "torch", "flwr", "ray", "numpy", "pandas", "opacus", "cryptography")
@@ -76,23 +77,33 @@ def write_steps(out: Path, fitted: Fitted) -> None:
 
 
 def save_progress(out: Path, fitted: Fitted) -> None:
-    """Write all the coordinator needs to go on from the parties' checkpoints of this step."""
-    fields = {name: getattr(fitted, name) for name in ("step", "done", "losses", "wall_s")}
-    write_json(out / COORDINATOR_FILE, {**fields, "valid": {str(step): loss for step, loss in fitted.valid.items()}})
+    """Write all the coordinator needs to go on from the parties' checkpoints of this step; the one before is kept."""
+    path = out / COORDINATOR_FILE
+    if path.exists():
+        path.replace(out / PREVIOUS_FILE)
+    fields: dict[str, Any] = {name: getattr(fitted, name) for name in ("step", "done", "losses", "wall_s")}
+    fields["valid"] = {str(step): loss for step, loss in fitted.valid.items()}
+    write_json(path, {**fields, "sha256": _checksum(fields)})
 
 
 def load_progress(out: Path) -> Fitted | None:
-    """Return what `save_progress` wrote; `None` where the run has no checkpoint yet."""
-    path = out / COORDINATOR_FILE
-    if not path.exists():
+    """Return what `save_progress` wrote, last or else the time before; `None` where the run has no checkpoint yet."""
+    path = next((path for path in (out / COORDINATOR_FILE, out / PREVIOUS_FILE) if path.exists()), None)
+    if path is None:
         return None
     try:
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if fields.pop("sha256") != _checksum(fields):
+            raise ValueError("checksum")
         fields["valid"] = {int(step): loss for step, loss in fields["valid"].items()}
         return Fitted(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"cannot be read ({type(error).__name__}); delete it to start the run again"
-        raise UserError(message, where=str(path)) from None
+        advice = "delete it to go on from the checkpoint before, or to start the run again where there is none"
+        raise UserError(f"is not as it was written ({type(error).__name__}); {advice}", where=str(path)) from None
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def remember(out: Path, run_id: str, data: str) -> None:

@@ -13,7 +13,7 @@ from harness import config
 from experiments import rundir
 from experiments.progress import Silent
 from experiments.run import attack, simulate
-from vfl.errors import PartyError, PeekError, UserError
+from vfl.errors import InterruptedRunError, PartyError, PeekError, UserError
 from vfl.store import envelopes
 from vfl.types import Envelope
 
@@ -50,7 +50,7 @@ def test_a_killed_run_resumes_to_the_same_digest_and_transcript(tmp_path: Path, 
     defended = {"defense": [*states, {"name": "mid"}, {"name": "dropout"}]}  # all that carries anything between steps
     whole = run(tmp_path / "whole", **defended)
     asked = config(**SMALL, **defended)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedRunError):
         simulate(asked, tmp_path / "cut", ray_address=None, resume=None, progress=StopsAt(step))
     assert not (tmp_path / "cut" / "row.json").exists()
     resumed = run(tmp_path, resume=tmp_path / "cut", **defended)
