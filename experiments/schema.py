@@ -187,16 +187,22 @@ class Train(Section):
 
     `stale` 1 lets publishers go on before the gradient of the round before is back (`vanilla` alone).
     `select` says which weights are tested: the last, or those of the epoch with the least loss on validation rows.
+    Epochs shorter than `validate_every` steps are not all validated, the last one always is. With 0 `epochs`, methods
+    that also count in steps take those alone; others refuse it.
+
+    `epoch_guard` is for columns of many ids, which click models overfit from the second epoch on: `warn` says so,
+    `stop` ends each phase after one pass, `reinit_embeddings` has embedding tables drawn anew before every other pass.
     """
 
-    epochs: int = Field(5, ge=1)
+    epochs: int = Field(5, ge=0)
     batch_size: int = Field(256, ge=1)
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
     select: Literal["last", "best_valid"] = "last"
+    validate_every: int = Field(1, ge=1)
     stale: Literal[0, 1] = 0
     threads_per_party: int = Field(1, ge=1)
-    epoch_guard: Literal["off", "warn"] = "warn"
+    epoch_guard: Literal["off", "warn", "stop", "reinit_embeddings"] = "warn"
     checkpoint_every: int = Field(200, ge=0)
 
 
@@ -318,6 +324,7 @@ class Config(Section):
                 *_recording(self),
                 *_selecting(self),
                 *_staleness(self),
+                *_lasting(self),
                 *_unknown_parties(self),
             ]
         )
@@ -356,6 +363,12 @@ def _selecting(config: Config) -> list[tuple[str, str]]:
         return []
     advice = "set holdout.valid above 0 or train.select=last"
     return [("train.select", refusal(config.train.select, "last where no rows are held out to choose by", advice))]
+
+
+def _lasting(config: Config) -> list[tuple[str, str]]:
+    if config.train.epochs or not config.references:
+        return []
+    return [("train.epochs", refusal(0, "1 or more where there are references", "raise it or set references=[]"))]
 
 
 def _unknown_parties(config: Config) -> list[tuple[str, str]]:

@@ -53,8 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     wait = add(
         "latency", "start, short rounds, evaluation, recorder", 5, lambda o: latency.measure(o.repeats, o.seconds)
     )
-    matching = add("psi", "set intersection against openmined-psi", 1, lambda o: psi.measure(o.ids, o.repeats))
+    matching = add("psi", "set intersection against openmined-psi", 1, _psi)
     matching.add_argument("--ids", type=int, default=psi.IDS, help="of each side")
+    matching.add_argument("--group", choices=psi.GROUPS, action="append", help="default: all")
     add("defenses", "what each costs a batch of 1024 x 64", 15, lambda o: list(defenses.measure(o.repeats)))
     costing = add("overhead", "the sealed channel and checkpoints", 7, lambda o: overhead.measure(o.repeats, o.seconds))
     add("attacks", "attacks on the wire alone, 204,800 rows", 3, lambda o: attacks.measure(o.repeats))
@@ -92,6 +93,10 @@ def _throughput(options: argparse.Namespace) -> list[Figure]:
                 figures.append(figure)
                 sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
     return figures
+
+
+def _psi(options: argparse.Namespace) -> list[Figure]:
+    return psi.measure(options.ids, options.repeats, tuple(options.group or psi.GROUPS))
 
 
 def _sweep(options: argparse.Namespace) -> list[Figure]:

@@ -28,7 +28,7 @@ ALL_ROWS = 1 << 40
 def phases(epochs: int, batch_size: int) -> tuple[Phase, ...]:
     """Return the rounds over the aligned rows, then one that trains nothing but hands out the last gradient."""
     train = Phase("train", TRAIN, epochs=epochs, batch_size=batch_size)
-    return train, Phase("drain", DRAIN, epochs=1, batch_size=ALL_ROWS, validate=False, shuffle=False)
+    return train, Phase("drain", DRAIN, epochs=1, batch_size=ALL_ROWS, shuffle=False)
 
 
 class Synchronous(Protocol):
