@@ -11,7 +11,10 @@ from vfl import errors
 from vfl.errors import (
     ConfigError,
     DataError,
+    IntegrityError,
+    InterruptedRunError,
     PartyError,
+    PartyGoneError,
     PeekError,
     RegistryError,
     ThreatError,
@@ -22,7 +25,7 @@ from vfl.errors import (
 )
 
 USER = [UserError, ConfigError, DataError, RegistryError, ThreatError]
-OTHER = [VflError, WireError, PeekError, PartyError]
+OTHER = [VflError, WireError, IntegrityError, PeekError, PartyError, PartyGoneError, InterruptedRunError]
 
 
 def tree(kind: type[VflError]) -> set[type[VflError]]:
