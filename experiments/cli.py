@@ -91,7 +91,7 @@ def simulate(  # noqa: PLR0913 - a command's parameters are its options
     the default run is made.
     """
     from experiments.config import load, origin_of
-    from experiments.folder import CONFIG, finished, read_row, require_fresh, require_run
+    from experiments.folder import CONFIG, finished, other_name, read_row, require_fresh, require_run
 
     if resume is not None:
         given = {"CONFIG": config, "--set": sets, "--backend": backend, "--seed": seed, "--out": out}
@@ -101,7 +101,7 @@ def simulate(  # noqa: PLR0913 - a command's parameters are its options
             return _show_row(read_row(resume), as_json)
         config = resume / CONFIG
     if out is not None:
-        require_fresh(out, f"name another one, or go on with it: --resume {out}")
+        require_fresh(out, other_name(out))
     asked = load(config, sets or (), seed=seed, backend=backend)
     if ray_address is not None and asked.backend != "ray":
         raise ConfigError(
