@@ -246,10 +246,10 @@ def test_bad_arguments_are_one_line_and_exit_code_2(capsys, calls, arguments, me
 
 
 def test_several_mistakes_are_several_lines(capsys):
-    lines = refused(capsys, "simulate", "--set", "seed=x", "--set", "train.epochs=0")
+    lines = refused(capsys, "simulate", "--set", "seed=x", "--set", "train.epochs=-1")
     assert lines == [
         "vfl: --set: seed: got 'x', allowed a whole number; write it without quotes or a point",
-        "vfl: --set: train.epochs: got 0, allowed 1 or more; change it",
+        "vfl: --set: train.epochs: got -1, allowed 0 or more; change it",
     ]
 
 
