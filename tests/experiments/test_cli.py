@@ -21,6 +21,8 @@ COMMANDS = [["simulate"], ["sweep"], ["attack"], ["show"], ["align"], ["account"
 COMMANDS += [["predict"], ["report"], *(["keys", name] for name in ("init", "show"))]
 COMMANDS += [*(["deploy", name] for name in ("init", "party", "score"))]
 COMMANDS += [["config", "schema"], *(["data", name] for name in ("list", "describe", "split", "generate", "fetch"))]
+COMMANDS += [["report"], ["predict"], ["keys", "init"], ["keys", "show"]]
+COMMANDS += [["deploy", "init"], ["deploy", "party"], ["deploy", "score"]]
 
 
 class Calls(list):
@@ -324,7 +326,7 @@ def test_every_help_has_examples(capsys, command):
     assert main([*command, "--help"]) == 0
     text = capsys.readouterr().out
     assert "Examples:\n    vfl " in text
-    assert "--json" in text
+    assert "--json" in text or command == ["deploy", "party"]  # which serves until it is stopped, and answers nothing
     assert "\\[" not in text
 
 
