@@ -25,7 +25,7 @@ from vfl.grid import PLAY, Report, Roster, walk
 from vfl.types import Hop, PartyId, Step
 from vfl.wire import CONTROL_KEY
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "finish_run")
 PARTY_FILE, SOCKET = "party.json", "party.sock"
 WHO = "who"
 POLL_S = 0.05
