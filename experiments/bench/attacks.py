@@ -7,6 +7,7 @@ import torch
 from experiments.bench.figures import Figure, durations
 from vfl.attacks import Attack
 from vfl.registry import build, names
+from vfl.seeds import Seeds
 from vfl.transcript import AdversaryView, Hints
 from vfl.types import Envelope, Kind
 
@@ -26,7 +27,7 @@ def measure(repeats: int) -> list[Figure]:
         figures.append(
             durations(
                 f"attacks/{name}",
-                lambda attack=attack, view=view: attack.infer(view, torch.Generator().manual_seed(0)),
+                lambda attack=attack, view=view: attack.infer(view, Seeds(0).torch("attacks")),
                 lambda view=view: view.gradients(),
                 repeats,
             )
@@ -35,7 +36,7 @@ def measure(repeats: int) -> list[Figure]:
 
 
 def _view(labelled: int) -> AdversaryView:
-    stream = torch.Generator().manual_seed(0)
+    stream = Seeds(0).torch("attacks")
     found: dict[Kind, list[Envelope]] = {Kind.GRADIENT: [], Kind.EMBEDDING: []}
     for step in range(STEPS):
         rows = torch.arange(step * ROWS, (step + 1) * ROWS)
