@@ -75,6 +75,16 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
             "hints": {"labelled_rows": 1, "known_rows": 0, "prior": False, "scores": False, "victim_models": False},
         },
         "record": {"every": 1, "max_mb": 512, "keep": "run"},
+        "faults": {
+            "latency_ms": 0.0,
+            "loss": 0.0,
+            "duplicate": 0.0,
+            "crash": 0.0,
+            "retries": 8,
+            "restarts": 2,
+            "timeout_s": 600.0,
+            "without": "stop",
+        },
         "references": ["advertiser_alone", "central"],
     }
 
@@ -146,7 +156,9 @@ BAD = [
     ("seed: 1.5", "seed: got 1.5, allowed a whole number"),
     ("seed: -1", "seed: got -1, allowed 0 or more"),
     ("train: {lr: 0}", "train.lr: got 0, allowed a number above 0"),
-    ("train: {stale: 2}", "train.stale: got 2, allowed 0"),
+    ("train: {stale: 2}", "train.stale: got 2, allowed 0 or 1"),
+    ("train: {stale: 1}", "train.stale: got 1, allowed 0 with train.checkpoint_every above 0"),
+    ("{method: celu, train: {stale: 1}}", "train.stale: got 1, allowed 0 with method celu"),
     ("train: 3", "train: got 3, allowed a mapping of keys"),
     ("backend: rya", "backend: got 'rya', allowed ray or local; did you mean 'ray'?"),
     ("wire: {codec: f32}", "wire.codec: got 'f32', allowed raw, f16 or int8"),
