@@ -23,7 +23,8 @@ from experiments.output import strict
 from experiments.plan import REFEREE, coordinator_plan, open_world, party_specs
 from experiments.rundir import write_json
 from experiments.schema import Config
-from parties.flower import PARTY_FILE, FlowerCarrier
+from parties.flower import FlowerCarrier
+from parties.messenger import PARTY_FILE
 from parties.spec import PartySpec
 from parties.spec_file import read, write
 from vfl import identity
@@ -106,6 +107,7 @@ packages = ["."]
 [tool.flwr.app]
 publisher = "vfl"
 fab-format-version = 1
+flwr-version-target = "1.41.0"
 
 [tool.flwr.app.components]
 serverapp = "vfl_deployment.server:app"
@@ -124,7 +126,7 @@ app = server_app(Path(__file__).with_name("plan.json"))
 '''
 CLIENT = '''"""Every party; its SuperNode says which."""
 
-from parties.flower import client_app
+from parties.messenger import client_app
 
 app = client_app()
 '''
