@@ -44,8 +44,8 @@ machines apart, change the address in the scripts and make the certificate for i
 
     superlink/start.sh          # the SuperLink: TLS, and SuperNodes only with a registered key
     ./register.sh               # registers each party's SuperNode key, once
-    parties/ID/party.sh         # the party itself: a process that lives as long as the run (leave out for stock nodes)
-    parties/ID/start.sh         # its SuperNode
+    parties/ID/party.sh         # the party itself: a process that lives as long as the run
+    parties/ID/start.sh         # its SuperNode; `start.sh stock` needs no party.sh
     ./run.sh                    # trains; the result is in coordinator/fit.json
     vfl deploy score .          # the referee's figures of the finished run
 """
@@ -58,13 +58,14 @@ exec flower-superlink --host {host} --port {port} --ssl-ca-certfile ca.crt --ssl
   --ssl-keyfile server.key --enable-supernode-auth --disable-runtime-dependency-installation
 """
 SUPERNODE = """#!/bin/sh
-# The SuperNode of {party}.
+# The SuperNode of {party}. With the argument `stock` the party has no process of its own.
+[ "$1" = stock ] && resident=false || resident=true
 cd "$(dirname "$0")" || exit 1
 export FLWR_HOME="$PWD/flwr" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 OMP_NUM_THREADS=1
 export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.05
 exec flower-supernode --superlink {address} --root-certificates ca.crt --auth-supernode-private-key node.key \\
   --host 127.0.0.1 --port {port} --ssl-ca-certfile ca.crt --ssl-certfile server.crt --ssl-keyfile server.key \\
-  --node-config "party=\\"$PWD\\""
+  --node-config "party=\\"$PWD\\" resident=$resident"
 """
 PARTY = """#!/bin/sh
 # The long-lived process of {party}: it alone reads the party's data.

@@ -1,14 +1,15 @@
 """A party's end of Flower: the `ClientApp` that a SuperNode starts in a fresh process for every message.
 
-Where the party's own long-lived process runs (`vfl deploy party`), this one is a messenger: it passes the message over
-a socket that its owner alone can open, and imports nothing that takes long. Where it does not, the party itself lives
-in `Context.state` (`parties.stateless`). Both send the same bytes.
+Where its SuperNode says `resident`, the party has a long-lived process of its own (`vfl deploy party`) and this one is a
+messenger: it passes the message over a socket that its owner alone can open, and imports nothing that takes long. Where
+it does not, the party itself lives in `Context.state` (`parties.stateless`). Both send the same bytes.
 """
 
 from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -24,6 +25,7 @@ PLAY, WHO, ANSWER = "play", "who", "control"
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
 PARTY_FILE, SOCKET = "party.json", "party.sock"
 ERROR_CODE = 0
+PATIENCE_S = 60.0
 
 
 def client_app() -> ClientApp:
@@ -45,7 +47,8 @@ def _who(message: Message, context: Context) -> Message:
 def _answer(message: Message, context: Context) -> Message:
     folder = _folder(context)
     try:
-        if (folder / SOCKET).exists():
+        if context.node_config.get("resident"):
+            _await(folder / SOCKET)
             content = ask(folder / SOCKET, message.metadata.message_type, message.content)
             return Message(content, reply_to=message)
         from parties.local import make_party
@@ -58,6 +61,13 @@ def _answer(message: Message, context: Context) -> Message:
     except Exception as error:  # the SuperNode would send its text as it is
         told = failed(folder.name, message.metadata.message_type, error)
         return Message(Error(ERROR_CODE, f"PartyError: {told}"), reply_to=message)
+
+
+def _await(path: Path) -> None:
+    """Give the party's own process the time it takes to start."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def _folder(context: Context) -> Path:

@@ -44,9 +44,9 @@ class Deployment:
             "PYTHONWARNINGS": "ignore",
         }
 
-    def start(self, script: str) -> None:
+    def start(self, script: str, *arguments: str) -> None:
         log = (self.folder / f"{script.replace('/', '-')}.log").open("wb")
-        command = ["sh", str(self.folder / script)]
+        command = ["sh", str(self.folder / script), *arguments]
         self.running[script] = subprocess.Popen(
             command, stdout=log, stderr=log, env=self.environment, start_new_session=True
         )
@@ -118,7 +118,7 @@ def test_a_deployment_ends_in_the_digest_and_figures_of_local(deployment: Deploy
     for party in PARTIES:
         if resident:
             deployment.start(f"parties/{party}/party.sh")
-        deployment.start(f"parties/{party}/start.sh")
+        deployment.start(f"parties/{party}/start.sh", *([] if resident else ["stock"]))
     fit = deployment.finish(800)
     assert fit["digest"] == expected()
     capsys.readouterr()
