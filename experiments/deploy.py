@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,7 @@ from experiments.plan import REFEREE, coordinator_plan, open_world, party_specs
 from experiments.rundir import write_json
 from experiments.schema import Config
 from parties.flower import FlowerCarrier
-from parties.messenger import PARTY_FILE
+from parties.messenger import PARTY_FILE, SOCKET
 from parties.spec import PartySpec
 from parties.spec_file import read, write
 from vfl import identity
@@ -36,6 +36,8 @@ from vfl.types import Hop, Kind, PartyId, Phase, Pool, Role
 FIT_FILE, CONFIG_FILE = "fit.json", "config.yaml"
 APP = "app"
 ANSWER_S = 600.0
+SOCKET_NAME = 107
+"""The longest name of a Unix socket that Linux takes."""
 README = """# A Flower deployment of one run
 
 `superlink/` is for the coordinator's machine, `parties/ID/` for that party's alone, `app/` for whoever starts the run.
@@ -140,6 +142,7 @@ def init(config: Config, out: Path, address: str) -> dict[str, Any]:
     configs.check_members(config)
     specs = [replace(spec, channel=True) for spec in party_specs(config, world, out)]
     out = out.resolve()
+    _check_sockets(out, [spec.party for spec in specs])
     (out / CONFIG_FILE).write_text(configs.dump(config), encoding="utf-8")
     _write_app(out, specs, coordinator_plan(config))
     host, _, port = address.partition(":")
@@ -161,6 +164,14 @@ def init(config: Config, out: Path, address: str) -> dict[str, Any]:
     _script(out / "run.sh", RUN)
     (out / "README.md").write_text(README, encoding="utf-8")
     return {"out": str(out), "address": address, "parties": [spec.party for spec in specs]}
+
+
+def _check_sockets(out: Path, parties: Sequence[PartyId]) -> None:
+    """Refuse a folder whose parties' sockets would have longer names than the system takes."""
+    longest = max(len(str(out / "parties" / party / SOCKET)) for party in parties)
+    if longest > SOCKET_NAME:
+        got = f"a folder whose sockets have names of {longest} bytes"
+        raise UserError(f"got {got}, allowed {SOCKET_NAME}; name a shorter one", key=str(out), where="--out")
 
 
 def server_app(path: Path) -> ServerApp:

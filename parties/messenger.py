@@ -1,8 +1,8 @@
 """A party's end of Flower: the `ClientApp` that a SuperNode starts in a fresh process for every message.
 
-Where its SuperNode says `resident`, the party has a long-lived process of its own (`vfl deploy party`) and this one is a
-messenger: it passes the message over a socket that its owner alone can open, and imports nothing that takes long. Where
-it does not, the party itself lives in `Context.state` (`parties.stateless`). Both send the same bytes.
+Where its SuperNode says `resident`, the party has a long-lived process of its own (`vfl deploy party`) and this one is
+a messenger: it passes the message over a socket that its owner alone can open, and imports nothing that takes long.
+Where it does not, the party itself lives in `Context.state` (`parties.stateless`). Both send the same bytes.
 """
 
 from __future__ import annotations
