@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     guarding.add_argument("--repeats", type=int, default=15)
     guarding.set_defaults(run=lambda options: list(defenses.measure(options.repeats)))
     costing = which.add_parser("overhead", parents=[common], help="what the sealed channel and checkpoints cost")
-    costing.add_argument("--repeats", type=int, default=7)
+    costing.add_argument("--repeats", type=int, default=15)
     costing.add_argument("--seconds", type=float, default=0.6, help="length of one turn")
     costing.set_defaults(run=lambda options: overhead.measure(options.repeats, options.seconds))
     options = parser.parse_args(arguments)
