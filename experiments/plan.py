@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -174,9 +175,11 @@ def check_transcript(config: Config, world: World) -> None:
         return recorded_bytes(steps, every, per_step) + (evaluated // every if every else 0)
 
     if total(config.record.every) > limit:
-        fits = next(every for every in range(config.record.every, 2**31) if total(every) <= limit)
+        rarest = steps + evaluated + 1  # records the first round and no other
+        fits = bisect_left(range(rarest), True, lo=config.record.every, key=lambda every: total(every) <= limit)
+        advice = f"set record.every={fits}" if fits < rarest else "lower train.batch_size or model.embedding_dim"
         got = f"a transcript of {total(config.record.every) / 2**20:.0f} MB"
-        raise ConfigError(f"got {got}, allowed {config.record.max_mb}; set record.every={fits}", key="record.max_mb")
+        raise ConfigError(f"got {got}, allowed {config.record.max_mb}; {advice}", key="record.max_mb")
 
 
 def _cut(

@@ -18,6 +18,7 @@ import torch
 from experiments import config as configs
 from experiments import rundir
 from experiments.account import ledger
+from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
 from experiments.leakage import Target, attack_all, check_threat, require_transcript, unmarked
@@ -37,6 +38,7 @@ from experiments.plan import (
 )
 from experiments.progress import Progress
 from experiments.schema import ADVERTISER, AttackSpec, Config
+from parties.confine import landlock_abi
 from parties.faults import faulty
 from parties.isolate import Isolation
 from parties.local import local_grid
@@ -126,7 +128,7 @@ def simulate(
             rundir.remember(target, run_id, data_hash(world))
         return _simulate(config, world, target, _Call(run_id, ray_address, resume is not None, began, shared), progress)
     except UserError:
-        if resume is None and not (target / rundir.COORDINATOR_FILE).exists():
+        if resume is None and not ((target / rundir.COORDINATOR_FILE).exists() or rundir.is_trained(target)):
             rundir.undo(target, target if out is None else made)
         raise
     except PartyError as error:
@@ -202,7 +204,7 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
     specs = with_credentials(config, party_specs(config, world, out))
     with Isolation() if call.shared is None else nullcontext(call.shared.isolation) as isolation:
         fitted, path = _train(config, world, specs, out, call, progress)
-        rundir.write_steps(out, fitted.progress)
+        rundir.write_steps(out, fitted.progress, config.train.batch_size)
         rundir.write_status(out, "reference", 0, 0)
         progress.start("reference", 0)
         figures = isolation.call("parties.judging:judge", _judging(config, specs, out, _cache(config, world, call)))
@@ -311,7 +313,10 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "gain": figures["gain"],
         "method": {"name": facts.config.method.name, **figures["method"]},
         "leakage": dict(leakage),
-        "privacy": {"ledger": ledger(facts.config, facts.world)},
+        "privacy": {
+            "ledger": ledger(facts.config, facts.world),
+            "wire": crossings(facts.config, facts.world, fit.closing),
+        },
         "integrity": integrity(party_specs(facts.config, facts.world, None), fit.closing),
         "cost": _cost(facts, fit),
     }
@@ -367,6 +372,10 @@ def _notes(facts: _Facts, fit: Fit, leakage: Mapping[str, Any]) -> list[str]:
     notes += facts.world.described.notes
     if facts.world.described.synthetic:
         notes.append("the data are synthetic: no figure here says anything about real users")
+    if len(facts.world.described.classes) > 2:
+        notes.append("positives, base_rate and calibration_ratio are figures of two classes: null with more")
+    if leakage and not landlock_abi():
+        notes.append("this kernel has no Landlock: attacks were held by Python's audit hook alone; trust their code")
     if config.backend == "local":
         notes.append("backend local: all parties share one process, so peak_rss_mb is that process for each of them")
     return notes

@@ -14,12 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.folder import make, require_fresh
+from experiments.folder import make, other_name, require_fresh
 from vfl.coordinator import Progress as Fitted
 from vfl.errors import UserError
 from vfl.store import write_whole
 
-COORDINATOR_FILE, PREVIOUS_FILE, VERSIONS = "coordinator.json", "coordinator-previous.json", "versions.json"
+COORDINATOR_FILE, PREVIOUS_FILE = "coordinator.json", "coordinator-previous.json"
+VERSIONS, STATUS = "versions.json", "status.json"
+LEAST_ROWS = 32
+"""Rows that a training loss in the shareable part is over at least."""
 SAME = ("vfl-platform", "torch")
 """What a run cannot change in between: another version may compute something else."""
 PACKAGES = ("vfl-platform", "torch", "flwr", "ray", "numpy", "pandas", "opacus", "cryptography")
@@ -28,7 +31,7 @@ PACKAGES = ("vfl-platform", "torch", "flwr", "ray", "numpy", "pandas", "opacus",
 def fresh(out: Path | None, run_id: str) -> Path:
     """Make and return the run directory: `out`, which must be new or empty, or the first free `runs/RUN_ID[-N]`."""
     if out is not None:
-        require_fresh(out, f"name another one, or go on with it: --resume {out}")
+        require_fresh(out, other_name(out))
         make(out)
         return out
     for number in range(1, 10_000):
@@ -65,14 +68,26 @@ def write_json(path: Path, value: object) -> None:
 
 def write_status(out: Path, phase: str, step: int, steps: int) -> None:
     """Say where the run stands, for whoever watches the directory."""
-    write_json(out / "status.json", {"phase": phase, "step": step, "steps": steps, "updated": time.time()})
+    write_json(out / STATUS, {"phase": phase, "step": step, "steps": steps, "updated": time.time()})
 
 
-def write_steps(out: Path, fitted: Fitted) -> None:
-    """Write one row a training step: its loss, and the validation loss where an epoch ended."""
-    steps = range(1, len(fitted.losses) + 1)
-    valid = pd.Series([fitted.valid.get(step) for step in steps], dtype="float64")
-    frame = pd.DataFrame({"step": steps, "loss": pd.Series(fitted.losses, dtype="float64"), "valid_loss": valid})
+def is_trained(out: Path) -> bool:
+    """Return whether the run in `out` has trained to its end: what comes after can be mended without training again."""
+    path = out / STATUS
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["phase"] in ("reference", "attack", "done")
+
+
+def write_steps(out: Path, fitted: Fitted, batch_size: int) -> None:
+    """Write the training loss, and the validation loss where an epoch ended, by the number of the step.
+
+    Losses of small batches are means over the steps up to this one that hold `LEAST_ROWS` rows: the file may be passed
+    on, and the loss of one row tells its label.
+    """
+    group = -(-LEAST_ROWS // batch_size)
+    losses = pd.Series(fitted.losses, dtype="float64", index=range(1, len(fitted.losses) + 1))
+    means = losses.rolling(group, min_periods=group).mean().iloc[group - 1 :: group]
+    valid = pd.Series(fitted.valid, dtype="float64")
+    frame = pd.DataFrame({"loss": means, "valid_loss": valid}).rename_axis("step").reset_index()
     frame.to_parquet(out / "steps.parquet", index=False)
 
 

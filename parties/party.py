@@ -28,15 +28,17 @@ from vfl.align import Aligner
 from vfl.channel import Channel
 from vfl.compat_flwr import reply
 from vfl.errors import DataError, PartyGoneError, VflError, WireError
-from vfl.exchange import Mail, Outgoing
-from vfl.grid import PLAY
+from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.grid import KEEP, PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build, find
 from vfl.store import TranscriptWriter
-from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Step
+from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "finish_run")
+OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
+"""What a party answers itself, whatever its player."""
 LEARNED = (Kind.EMBEDDING, Kind.GRADIENT)
 _EMPTY = torch.empty(0, dtype=torch.int64)
 
@@ -116,6 +118,17 @@ class Party:
         self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)
 
+    def choose(self, step: Step, mail: Mail) -> Outgoing:
+        """Keep the weights of this epoch, the best so far, and tell the publishers to keep theirs, `(1, 1)`."""
+        self.keep(step, mail)
+        told = torch.ones(1, 1)
+        return Outgoing(_EMPTY, dict.fromkeys(self.spec.roster.of(Role.PUBLISHER), told))
+
+    def keep(self, step: Step, mail: Mail) -> Outgoing:
+        """Keep the weights of this epoch; `recall` brings the last ones kept back before the test."""
+        self.kept = checkpoint.flatten(self._modules())
+        return NOTHING
+
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
         self.entry.admit(message.content)
@@ -181,7 +194,7 @@ class Party:
         for hop in hops:
             given = self._mail(step, hop, received)
             try:
-                outgoing = self.player.handler(hop.handler)(step, given)
+                outgoing = self._handler(hop)(step, given)
             except (LookupError, RuntimeError, TypeError, ValueError) as error:
                 self._refuse_misfits(step, hop, given, error)
                 raise
@@ -227,6 +240,9 @@ class Party:
             if envelope.kind in LEARNED and (shape[1] != width or shape[0] != rows):
                 got = f"{envelope.kind.value} of {party} of shape {shape} at {hop.name}"
                 raise WireError(f"{self.spec.party} cannot use the {got}, allowed {(rows, width)}") from error
+
+    def _handler(self, hop: Hop) -> Callable[[Step, Mail], Outgoing]:
+        return getattr(self, hop.handler) if hop.handler in OWN_HANDLERS else self.player.handler(hop.handler)
 
     def _hop(self, name: str) -> Hop:
         hop = self.hops.get(name)
@@ -311,10 +327,6 @@ class Party:
             self.outbox.recorder.cut_back(step)
         return report
 
-    def _keep(self, given: Given) -> dict[str, float]:
-        self.kept = checkpoint.flatten(self._modules())
-        return {}
-
     def _recall(self, given: Given) -> dict[str, float]:
         if self.kept:
             checkpoint.restore(self._modules(), self.kept)
@@ -382,11 +394,11 @@ def join(
 
 
 def run_hops(spec: PartySpec) -> list[Hop]:
-    """Return every hop of a run: alignment, training phases, evaluation."""
+    """Return every hop of a run: alignment, training phases, evaluation, the choice of an epoch."""
     aligner: Aligner = build("align", spec.align)
     method: Method = build("method", spec.method)
     training = [hop for phase in method.phases(spec.train.options()) for hop in phase.hops]
-    found = dict.fromkeys([*aligner.hops, *training, *method.evaluate])
+    found = dict.fromkeys([*aligner.hops, *training, *method.evaluate, *KEEP])
     if len({hop.name for hop in found}) < len(found):
         raise ValueError(f"got two different hops of one name among {[hop.name for hop in found]}; rename one")
     return list(found)

@@ -16,7 +16,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from vfl.errors import DataError, PartyGoneError
-from vfl.grid import PartyGrid, Report, read_report
+from vfl.grid import KEEP, PartyGrid, Report, read_report
 from vfl.types import Hop, PartyId, Phase, Pool, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, STEP_KEY, step_record
 
@@ -28,9 +28,9 @@ class Plan:
     """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never).
 
     `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
-    Choosing tells every party which epoch that was, and nothing else. `restarts` says how often parties that died are
-    brought back in the life of a run, and `without` whether a publisher that is gone for good ends it (`stop`), or the
-    advertiser takes the mean embedding that it last had of it.
+    Choosing tells every publisher after which epochs that loss fell: a round of its own, on the transcript. `restarts`
+    says how often parties that died are brought back in the life of a run, and `without` whether a publisher that is
+    gone for good ends it (`stop`), or the advertiser takes the mean embedding that it last had of it.
     """
 
     align: tuple[Hop, ...]
@@ -223,7 +223,7 @@ class Coordinator:
             best = min(self.fit.progress.valid.values(), default=math.inf)
             self.fit.progress.valid[done] = loss
             if self.plan.select == "best_valid" and loss < best:
-                self._control("keep", {})
+                self.play(KEEP, Step(0, "valid", Pool.VALID))
 
     def _evaluate(self, phase: str, pool: Pool) -> list[Report]:
         rows = self.fit.rows(pool)
