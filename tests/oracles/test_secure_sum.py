@@ -108,7 +108,7 @@ def test_a_publisher_that_stays_away_ends_the_run(tmp_path):
 
 def test_a_defense_on_masked_embeddings_and_unequal_widths_are_refused():
     with pytest.raises(ConfigError, match="a method that heeds it"):
-        check_members(config(**SUM, defense=[{"name": "gaussian_noise", "ratio": 0.5, "party": "one"}]))
+        check_members(config(**SUM, defense=[{"name": "clipped_gaussian", "on": "embedding"}]))
     wide = {"embedding_dim": 4, "parties": {"two": {"embedding_dim": 5}}}
     with pytest.raises(ConfigError, match="one width"):
         train(config(**{**SUM, "model": wide}))

@@ -19,9 +19,9 @@ from vfl.methods.vanilla import EVALUATE, TRAIN, VanillaAdvertiser, VanillaPubli
 from vfl.types import Hop, Kind, PartyId, Phase, Role, Step
 
 AGREE = (
-    Hop("offer", Role.PUBLISHER, "offer", gives=Kind.CONTROL),
-    Hop("agree", Role.PUBLISHER, "agree", takes=("offer",)),
-    Hop("wait", Role.ADVERTISER, "wait"),
+    Hop("offer_key", Role.PUBLISHER, "offer", gives=Kind.CONTROL),
+    Hop("agree_keys", Role.PUBLISHER, "agree", takes=("offer_key",)),
+    Hop("await_keys", Role.ADVERTISER, "wait"),
 )
 EVERY_ROW = 2**31
 _NO_ROWS = torch.empty(0, dtype=torch.int64)
