@@ -22,6 +22,7 @@ from parties.failure import failed
 from parties.gate import FLAGS_FILE, Gate, gate
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
+from parties.renewing import renew
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
@@ -36,7 +37,7 @@ from vfl.store import TranscriptWriter
 from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "finish_run")
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
 OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
 """What a party answers itself, whatever its player."""
 LEARNED = (Kind.EMBEDDING, Kind.GRADIENT)
@@ -331,6 +332,10 @@ class Party:
         if self.kept:
             checkpoint.restore(self._modules(), self.kept)
         return {}
+
+    def _renew(self, given: ConfigRecord) -> dict[str, float]:
+        pass_ = (str(given["phase"]), int(cast(int, given["epoch"])))
+        return {"renewed": float(renew(self.player.parts(), self.spec.seeds, pass_))}
 
     def _modules(self) -> Parts:
         return {name: part for name, part in self.player.parts().items() if isinstance(part, nn.Module)}
