@@ -88,7 +88,10 @@ def _unheeded(config: Config, key: str, index: int, member: object) -> list[User
     from vfl.defenses import LabelTransform, Penalty
     from vfl.registry import find
 
-    method = find("method", config.method.name)
+    try:
+        method = find("method", config.method.name)
+    except RegistryError:
+        return []  # the method is refused by its own name
     heeded: frozenset[str] = getattr(method, "heeds", frozenset())
     asked = {"labels": LabelTransform, "penalty": Penalty}
     masked = getattr(method, "masked", False) and Kind.EMBEDDING in getattr(member, "kinds", ())

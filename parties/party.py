@@ -119,13 +119,13 @@ class Party:
         self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)
 
-    def choose(self, step: Step, mail: Mail) -> Outgoing:
+    def choose_epoch(self, step: Step, mail: Mail) -> Outgoing:
         """Keep the weights of this epoch, the best so far, and tell the publishers to keep theirs, `(1, 1)`."""
-        self.keep(step, mail)
+        self.keep_epoch(step, mail)
         told = torch.ones(1, 1)
         return Outgoing(_EMPTY, dict.fromkeys(self.spec.roster.of(Role.PUBLISHER), told))
 
-    def keep(self, step: Step, mail: Mail) -> Outgoing:
+    def keep_epoch(self, step: Step, mail: Mail) -> Outgoing:
         """Keep the weights of this epoch; `recall` brings the last ones kept back before the test."""
         self.kept = checkpoint.flatten(self._modules())
         return NOTHING

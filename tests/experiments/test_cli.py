@@ -256,10 +256,11 @@ def test_several_mistakes_are_several_lines(capsys):
 def test_out_refuses_what_stands_there(capsys, calls, tmp_path):
     (tmp_path / "file").write_text("x")
     (line,) = refused(capsys, "simulate", LOCAL, "--out", str(tmp_path))
-    assert line == (
-        f"vfl: --out: {tmp_path}: got a directory that is not empty, allowed a new or an empty directory; "
-        f"name another one, or go on with it: --resume {tmp_path}"
-    )
+    said = f"vfl: --out: {tmp_path}: got a directory that is not empty, allowed a new or an empty directory; "
+    assert line == f"{said}name another one"
+    (tmp_path / "config.yaml").write_text("seed: 0")
+    (line,) = refused(capsys, "simulate", LOCAL, "--out", str(tmp_path))
+    assert line == f"{said}name another one, or go on with it: --resume {tmp_path}"
     (line,) = refused(capsys, "simulate", LOCAL, "--out", str(tmp_path / "file"))
     assert "got a file" in line
     (tmp_path / "empty").mkdir()

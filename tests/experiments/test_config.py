@@ -75,6 +75,16 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
             "hints": {"labelled_rows": 1, "known_rows": 0, "prior": False, "scores": False, "victim_models": False},
         },
         "record": {"every": 1, "max_mb": 512, "keep": "run"},
+        "faults": {
+            "latency_ms": 0.0,
+            "loss": 0.0,
+            "duplicate": 0.0,
+            "crash": 0.0,
+            "retries": 8,
+            "restarts": 2,
+            "timeout_s": 600.0,
+            "without": "stop",
+        },
         "references": ["advertiser_alone", "central"],
     }
 

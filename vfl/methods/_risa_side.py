@@ -60,12 +60,14 @@ class RisaAdvertiser:
         return {**own, "top": self._top, "heads": self._heads, "optimizer": self._optimizer}
 
     def loose(self) -> Mapping[str, Tensor]:
-        """Return what was imputed from, what was chosen, and how far the run is."""
+        """Return what was imputed from, what was chosen or is being assessed, and how far the run is."""
         kept = {"round": self._round, "learned": self._learned}
         kept |= {f"judged/{party}": found for party, found in self._judged.items()}
         kept |= {f"impute/{name}": value for name, value in self._imputation.loose().items()}
-        for party, found in self._assessed.items():
-            kept |= {f"assessed/{party}/{name}": getattr(found, name) for name in Assessed.__slots__}
+        for name in Assessed.__slots__:
+            kept |= {f"assessed/{party}/{name}": getattr(found, name) for party, found in self._assessed.items()}
+            under_way = {party: [getattr(part, name) for part in parts] for party, parts in self._pending.items()}
+            kept |= {f"pending/{party}/{name}": torch.cat(parts) for party, parts in under_way.items() if parts}
         return kept
 
     def resume(self, loose: Mapping[str, Tensor]) -> None:
@@ -73,8 +75,9 @@ class RisaAdvertiser:
         self._round, self._learned = loose["round"], loose["learned"]
         self._judged = {party: loose[f"judged/{party}"] for party in self._judged}
         self._imputation.resume({k.removeprefix("impute/"): v for k, v in loose.items() if k.startswith("impute/")})
-        for party in sorted({key.split("/")[1] for key in loose if key.startswith("assessed/")}):
-            self._assessed[party] = Assessed(*(loose[f"assessed/{party}/{name}"] for name in Assessed.__slots__))
+        self._assessed = _assessed(loose, "assessed/")
+        self._pending = {party: [] for party in self._desk.publishers}
+        self._pending |= {party: [found] for party, found in _assessed(loose, "pending/").items()}
 
     def own(self, step: Step, mail: Mail) -> Outgoing:
         """Run the own bottom model on aligned rows and on its own leftovers of the step."""
@@ -294,3 +297,8 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": _doubt, "entropy"
 
 def _joined(embeddings: Embeddings) -> Tensor:
     return torch.cat(list(embeddings.values()), dim=1)
+
+
+def _assessed(loose: Mapping[str, Tensor], prefix: str) -> dict[PartyId, Assessed]:
+    parties = sorted({key.split("/")[1] for key in loose if key.startswith(prefix)})
+    return {party: Assessed(*(loose[f"{prefix}{party}/{name}"] for name in Assessed.__slots__)) for party in parties}
