@@ -22,7 +22,7 @@ from parties.frames import pack, receive, send, unpack
 from vfl.errors import PartyError, PartyGoneError, VflError
 
 PLAY, WHO, ANSWER = "play", "who", "control"
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "finish_run")
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
 PARTY_FILE, SOCKET = "party.json", "party.sock"
 ERROR_CODE = 0
 PATIENCE_S = 60.0
