@@ -24,15 +24,17 @@ def test_an_actor_killed_in_the_compiled_graph_goes_on_from_its_checkpoint(ray_c
 
     def make(specs, asked, largest):
         grid = ray_grid(specs, asked.transport, largest)
-        play = grid.play
+        stream = grid.stream
 
-        def play_and_kill(hops, step):
-            if step.index in (7, 13) and step.index not in killed:
-                killed.append(step.index)
-                grid.carrier.kill("publisher" if step.index == 7 else "advertiser")
-            return play(hops, step)
+        def stream_and_kill(hops, steps):
+            steps = list(steps)
+            for step, reports in zip(steps, stream(hops, steps), strict=True):
+                yield reports
+                if step.index + 1 in (7, 13) and step.index + 1 not in killed:
+                    killed.append(step.index + 1)
+                    grid.carrier.kill("publisher" if step.index + 1 == 7 else "advertiser")
 
-        grid.play = play_and_kill
+        grid.stream = stream_and_kill
         return grid
 
     fit = train(config(train=TRAIN, wire={"channel": "on"}), tmp_path, make)
