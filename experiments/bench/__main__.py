@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     matching.add_argument("--ids", type=int, default=psi.IDS, help="of each side")
     matching.add_argument("--group", choices=psi.GROUPS, action="append", help="default: all")
     add("defenses", "what each costs a batch of 1024 x 64", 15, lambda o: list(defenses.measure(o.repeats)))
-    costing = add("overhead", "the sealed channel and checkpoints", 7, lambda o: overhead.measure(o.repeats, o.seconds))
+    costing = add(
+        "overhead", "the sealed channel and checkpoints", 15, lambda o: overhead.measure(o.repeats, o.seconds)
+    )
     add("attacks", "attacks on the wire alone, 204,800 rows", 3, lambda o: attacks.measure(o.repeats))
     sweeping = add("sweep", "two workers of a sweep against one", None, _sweep)
     sweeping.add_argument("--trials", type=int, default=8)

@@ -109,5 +109,5 @@ def test_a_killed_actor_ends_the_run_with_a_party_error(ray_cluster: None) -> No
         grid.stream = stream_and_kill
         return grid
 
-    with pytest.raises(PartyError):
-        train(config(), make_grid=dying)
+    with pytest.raises(PartyError, match="died or stayed away"):
+        train(config(faults={"restarts": 0}), make_grid=dying)

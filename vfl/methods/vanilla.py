@@ -115,7 +115,7 @@ class VanillaAdvertiser:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._bottom = desk.bottom()
-        self._top = desk.top(sum(desk.widths.values()))
+        self._top = desk.top(self._inputs())
         modules = [self._top] if self._bottom is None else [self._bottom, self._top]
         self._optimizer = desk.train.make_optimizer([p for module in modules for p in module.parameters()])
         self._own: Tensor | None = None
@@ -177,6 +177,10 @@ class VanillaAdvertiser:
             losses = [classification_loss(logits, torch.full((rows,), each)) for each in classes]
             gradients = [torch.autograd.grad(loss, leaves[party], retain_graph=True)[0] for loss in losses]
         return torch.stack(gradients)
+
+    def _inputs(self) -> int:
+        """Return how wide the top's input is."""
+        return sum(self._desk.widths.values())
 
     def _joined(self, embeddings: dict[PartyId, Tensor], own: Tensor | None) -> Tensor:
         return torch.cat([*embeddings.values(), *([] if own is None else [own])], dim=1)
