@@ -96,7 +96,7 @@ class Rows:
 
     def features(self) -> Batch:
         """Return the features of every aligned row in handle order, without labels."""
-        return Batch(torch.arange(len(self._numeric)), self._numeric, self._categorical)
+        return Batch(torch.arange(self._aligned), self._numeric[: self._aligned], self._categorical[: self._aligned])
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step; the same object for every hop of a step."""

@@ -13,6 +13,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,7 @@ def names(family: str) -> list[str]:
 
 def entries(family: str) -> list[Entry]:
     """Return one `Entry` a member, sorted by name, importing none of them."""
-    folder = Path(__file__).parent / _package(family).removeprefix("vfl.")
-    found = (_entry(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_"))
+    found = (_entry(path) for path in sorted(_folder(family).glob("*.py")) if not path.name.startswith("_"))
     return [entry for entry in found if entry is not None]
 
 
@@ -62,7 +62,7 @@ def find(family: str, name: str) -> type[Any]:
     """Import and return the class registered under `name`; raises `RegistryError` with the nearest known name."""
     if ":" in name:
         return _out_of_tree(family, name)
-    if name not in names(family):
+    if not _has(family, name):
         raise RegistryError(unknown_name(family, name, names(family)))
     module = importlib.import_module(f"{_package(family)}.{name}")
     return getattr(module, class_name(name))
@@ -113,6 +113,16 @@ def _package(family: str) -> str:
     return FAMILIES[family]
 
 
+def _folder(family: str) -> Path:
+    return Path(__file__).parent / _package(family).removeprefix("vfl.")
+
+
+def _has(family: str, name: str) -> bool:
+    """Whether a member has this name; reads its own file alone, since a sweep builds thousands of members."""
+    path = _folder(family) / f"{name}.py"
+    return name.isidentifier() and not name.startswith("_") and path.is_file() and _entry(path) is not None
+
+
 def _out_of_tree(family: str, name: str) -> type[Any]:
     module_name, _, attribute = name.partition(":")
     try:
@@ -126,6 +136,7 @@ def _out_of_tree(family: str, name: str) -> type[Any]:
     return member
 
 
+@cache
 def _entry(path: Path) -> Entry | None:
     wanted = class_name(path.stem)
     tree = ast.parse(path.read_text(encoding="utf-8"))
