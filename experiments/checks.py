@@ -87,7 +87,9 @@ def _unheeded(config: Config, key: str, index: int, member: object) -> list[User
     from vfl.defenses import LabelTransform, Penalty
     from vfl.registry import find
 
-    if not isinstance(member, LabelTransform | Penalty) or getattr(find("method", config.method.name), "heeds", False):
+    heeded: frozenset[str] = getattr(find("method", config.method.name), "heeds", frozenset())
+    asked = {"labels": LabelTransform, "penalty": Penalty}
+    if all(hook in heeded for hook, protocol in asked.items() if isinstance(member, protocol)):
         return []
     advice = "set method=vanilla or choose a defense that acts on what is sent"
     message = refusal(config.defense[index].name, f"a method that heeds it, not {config.method.name!r}", advice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -69,6 +69,7 @@ def page(row: Row, later: Mapping[str, Row] | None = None) -> Group:
         ),
         *leakage_section(leakage),
         *_section("Privacy spent", _ledger(_part(row, "privacy"))),
+        *_section("Integrity: rows that a party's own guards flagged", _integrity(row.get("integrity"))),
         *_section("Cost", _cost(_part(row, "cost"))),
         *_section("Notes", _notes(row)),
         *_section("This run", _identity(row)),
@@ -241,6 +242,18 @@ def _ledger(privacy: Mapping[str, Any]) -> RenderableType | None:
         spent = f"{delta:.1e}" if isinstance(delta, float) else ABSENT if delta is None else str(delta)
         words = [str(entry.get(key, ABSENT)) for key in ("party", "unit", "purpose")]
         table.add_row(*words, number(entry.get("epsilon"), 3), spent, str(entry.get("accountant", ABSENT)))
+    return table
+
+
+def _integrity(lines: object) -> RenderableType | None:
+    if not isinstance(lines, list) or not lines:
+        return None
+    table = _table("", "guard", "sender", "rows", "flagged", "first step")
+    for line in cast("list[Row]", lines):
+        counts = [f"{line[key]:,}" if isinstance(line.get(key), int) else ABSENT for key in ("rows", "flagged")]
+        first = line.get("first_step")
+        words = [str(line.get(key, ABSENT)) for key in ("party", "defense", "sender")]
+        table.add_row(*words, *counts, ABSENT if first is None else str(first))
     return table
 
 

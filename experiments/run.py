@@ -19,6 +19,7 @@ from experiments import config as configs
 from experiments import rundir
 from experiments.account import ledger
 from experiments.folder import read_row
+from experiments.integrity import integrity
 from experiments.leakage import Target, attack_all, check_threat, require_transcript, unmarked
 from experiments.output import strict
 from experiments.plan import (
@@ -296,6 +297,7 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "method": {"name": facts.config.method.name, **figures["method"]},
         "leakage": dict(leakage),
         "privacy": {"ledger": ledger(facts.config, facts.world)},
+        "integrity": integrity(party_specs(facts.config, facts.world, None), fit.closing),
         "cost": _cost(facts, fit),
     }
 

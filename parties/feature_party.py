@@ -112,6 +112,13 @@ class FeatureParty:
         """Return this party's rows of a step."""
         return cast(Rows, self._rows).batch(step)
 
+    def own(self, step: Step, rows: Tensor) -> Batch | None:
+        """Return this party's own rows of some handles, for its defenses; `None` where it does not hold them all."""
+        held, batch = cast(Rows, self._rows), self.batch(step)
+        if torch.equal(batch.rows, rows):
+            return batch
+        return held.take(rows) if bool(held.holds(rows).all()) else None
+
     def parts(self) -> Parts:
         """Return the method side's modules and optimizers."""
         return cast(Side, self._side).parts

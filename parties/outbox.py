@@ -52,7 +52,10 @@ class Sender:
 
 @dataclass(slots=True)
 class Outbox:
-    """One party's way out. `chains`, the digest by destination, and `sent_bytes` grow with every envelope."""
+    """One party's way out. `chains`, the digest by destination, and `sent_bytes` grow with every envelope.
+
+    `last` holds what each destination was sent last, after defenses: its answer is judged by it.
+    """
 
     sender: Sender
     codec: Codec
@@ -61,10 +64,12 @@ class Outbox:
     channel: Channel | None
     chains: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
+    last: dict[PartyId, Envelope] = field(default_factory=dict[PartyId, Envelope])
 
     def send(self, envelope: Envelope, by_class: ByClass | None = None) -> tuple[str, ArrayRecord]:
         """Return the record that leaves the party in place of this envelope; `by_class` is for its defenses alone."""
         defended = self._defend(envelope, by_class)
+        self.last[envelope.dst] = replace(defended, body=defended.body.detach())
         key, record = encode(defended, self.codec)
         self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
         if self.recorder is not None:

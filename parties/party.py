@@ -17,19 +17,21 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from parties.gate import FLAGS_FILE, Gate, gate
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
 from vfl.channel import Channel
+from vfl.compat_flwr import reply
 from vfl.errors import WireError
 from vfl.exchange import Mail, Outgoing
 from vfl.grid import PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build
 from vfl.store import TranscriptWriter
-from vfl.types import Envelope, Hop, Kind, Step
+from vfl.types import Batch, Envelope, Hop, Kind, Step
 from vfl.wire import CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
@@ -72,6 +74,7 @@ class Party:
     player: Player
     outbox: Outbox
     inbox: Inbox
+    gate: Gate
     channel: Channel | None
     hops: Mapping[str, Hop]
     app: ClientApp = field(default_factory=ClientApp)
@@ -80,7 +83,8 @@ class Party:
     def handle(self, message: Message, context: Context) -> Message:
         """Run the hops that a message names, in order, on its envelopes and return the reply with what they send."""
         step, names = read_step(message.content)
-        received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
+        came = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
+        received = self.gate.pass_on(step, came)
         sent: list[tuple[str, ArrayRecord]] = []
         report: dict[str, MetricRecordValues] = {}
         for name in names:
@@ -91,7 +95,7 @@ class Party:
         content = merge(None, sent)
         if report:
             content[REPORT_KEY] = MetricRecord(report)
-        return Message(content, reply_to=message)
+        return reply(content, message)
 
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
@@ -158,6 +162,7 @@ class Party:
             if key.startswith("defense."):
                 _, place, party, name = key.split(".", 3)
                 self.outbox.mounted[int(place)].states.setdefault(party, {})[name] = value
+        self.gate.resume({key[len("guard.") :]: value for key, value in tensors.items() if key.startswith("guard.")})
         if self.outbox.recorder:
             self.outbox.recorder.cut_back(step)
         return report
@@ -182,7 +187,14 @@ class Party:
         peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.items()}
         counts = {f"bytes/{kind.value}": count for kind, count in self.outbox.sent_bytes.items()}
-        return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts})
+        return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts, **self._flags()})
+
+    def _flags(self) -> dict[str, list[int]]:
+        """Write which rows the guards flagged to this party's own folder, and return how many."""
+        path = self.spec.path(FLAGS_FILE)
+        if path is not None and self.gate.posted:
+            checkpoint.save(path, self.gate.flags(), {})
+        return self.gate.report()
 
     def _save(self, name: str, step: int) -> None:
         path = self.spec.path("checkpoints", f"{name}.safetensors")
@@ -196,6 +208,7 @@ class Party:
         for place, mounted in enumerate(self.outbox.mounted):
             for party, state in mounted.states.items():
                 tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
+        tensors.update({f"guard.{key}": value for key, value in self.gate.loose().items()})
         chains = {party: link.hex() for party, link in self.outbox.chains.items()}
         checkpoint.save(path, tensors, {"step": step, "chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)})
 
@@ -205,16 +218,26 @@ class Party:
             path.unlink()
 
 
-def join(spec: PartySpec, player: Player, labels: Callable[[Tensor], Tensor] | None = None) -> Party:
-    """Return a party: its role's player behind an inbox and an outbox, and its Flower `ClientApp`."""
+def join(
+    spec: PartySpec,
+    player: Player,
+    labels: Callable[[Tensor], Tensor] | None = None,
+    own: Callable[[Step, Tensor], Batch | None] = lambda step, rows: None,
+) -> Party:
+    """Return a party: its role's player behind an inbox and an outbox, and its Flower `ClientApp`.
+
+    `labels` and `own` give its own labels, and its own rows, of some handles to its defenses.
+    """
     torch.set_num_threads(spec.train.threads)
     transcript = spec.path("transcript")
     recorder = TranscriptWriter(transcript, spec.record_every) if transcript and spec.record_every else None
     channel = Channel(spec.party) if spec.channel else None
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
     hops = {hop.name: hop for hop in run_hops(spec)}
-    outbox = Outbox(sender, spec.codec, mount(spec.defenses, spec.seeds, spec.classes).mounted, recorder, channel)
-    party = Party(spec, player, outbox, Inbox(spec.party, recorder, channel), channel, hops)
+    mounts = mount(spec.defenses, spec.seeds, spec.classes)
+    outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
+    watched = gate(sender, mounts.members, own, outbox.last)
+    party = Party(spec, player, outbox, Inbox(spec.party, recorder, channel), watched, channel, hops)
     _register(party)
     return party
 

@@ -14,4 +14,5 @@ def publisher(spec: PartySpec) -> Party:
     """Return a publisher. It loads its own columns and never a label."""
     aligner: Aligner = build("align", spec.align)
     method: Method = build("method", spec.method)
-    return join(spec, FeatureParty(spec, aligner.publisher, method.publisher))
+    player = FeatureParty(spec, aligner.publisher, method.publisher)
+    return join(spec, player, own=player.own)

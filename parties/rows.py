@@ -79,7 +79,7 @@ class Rows:
         """
         if self._labels is None:
             raise PermissionError("this party holds no labels")
-        own = (rows < self._aligned) | ((rows >= self._base) & (rows < self._base + self.counts[Pool.LEFTOVER]))
+        own = self.holds(rows)
         found = torch.full_like(rows, -1)
         found[own] = hard(self._labels.open()[self._places(rows[own])])
         known, believed = self._believed
@@ -88,6 +88,10 @@ class Rows:
             guessed = ~own & (known[place] == rows)
             found[guessed] = believed[place[guessed]]
         return found
+
+    def holds(self, rows: Tensor) -> Tensor:
+        """Return which of some handles are this party's: aligned, or leftovers of its own."""
+        return (rows < self._aligned) | ((rows >= self._base) & (rows < self._base + self.counts[Pool.LEFTOVER]))
 
     def believe(self, rows: Tensor, labels: Tensor) -> None:
         """Take these classes for the labels of another party's rows, until told others: for this party's defenses."""

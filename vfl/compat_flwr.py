@@ -1,19 +1,35 @@
-"""The two internal Flower names this project needs, in one place, behind one test.
+"""What this project needs to know of Flower's inside, in one place, behind one test.
 
 Flower 1.41 has no public way to create a `Message` outside its own runtime (`TaskIdentity` must be set) nor to name a
-run in a `Grid` of one's own (`Run` is in `Grid`'s signature). Nothing else of ours imports Flower's internals.
+run in a `Grid` of one's own (`Run` is in `Grid`'s signature). Its constructors also check every argument of every
+message, which at small batches costs as much as training does: `request`, `reply` and `array` make the same objects
+from parts that were checked once. Nothing else of ours imports Flower's internals.
 """
 
 from __future__ import annotations
 
-from flwr.app import Context, Message, RecordDict
+import time
+from functools import lru_cache
+
+from flwr.app import Array, Context, Message, Metadata, RecordDict
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 RUN_ID = 1
 COORDINATOR_NODE = 0
 
-__all__ = ["COORDINATOR_NODE", "RUN_ID", "Run", "empty_run", "identify", "new_context", "set_message_id"]
+__all__ = [
+    "COORDINATOR_NODE",
+    "RUN_ID",
+    "Run",
+    "array",
+    "empty_run",
+    "identify",
+    "new_context",
+    "reply",
+    "request",
+    "set_message_id",
+]
 
 
 def identify(node_id: int = COORDINATOR_NODE) -> None:
@@ -36,3 +52,45 @@ def set_message_id(message: Message, message_id: str) -> None:
 def new_context(node_id: int) -> Context:
     """Return a fresh Flower context for one node of a simulated run."""
     return Context(run_id=RUN_ID, node_id=node_id, node_config={}, state=RecordDict(), run_config={}, series_id=RUN_ID)
+
+
+def request(content: RecordDict, dst_node_id: int, message_type: str) -> Message:
+    """Return what `Message(content, dst_node_id, message_type)` does; Flower checks the first of each kind."""
+    checked = _checked(dst_node_id, message_type, TaskIdentity.node_id)
+    return _message(content, {**checked.__dict__, "_created_at": time.time()})
+
+
+def reply(content: RecordDict, to: Message) -> Message:
+    """Return what `Message(content, reply_to=to)` does."""
+    asked, now = to.metadata.__dict__, time.time()
+    swapped = {
+        "_message_id": "",
+        "_src_node_id": asked["_dst_node_id"],
+        "_dst_node_id": asked["_src_node_id"],
+        "_src_task_id": asked["_dst_task_id"],
+        "_dst_task_id": asked["_src_task_id"],
+        "_reply_to_message_id": asked["_message_id"],
+        "_created_at": now,
+        "_ttl": asked["_created_at"] + asked["_ttl"] - now,
+        "_delivered_at": "",
+    }
+    return _message(content, {**asked, **swapped})
+
+
+def array(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Array:
+    """Return what `Array(dtype, shape, stype, data)` does."""
+    made = Array.__new__(Array)
+    made.__dict__.update(dtype=dtype, shape=shape, stype=stype, data=data, _is_dirty=True)
+    return made
+
+
+@lru_cache(maxsize=256)
+def _checked(dst_node_id: int, message_type: str, src_node_id: int) -> Metadata:
+    return Message(RecordDict(), dst_node_id, message_type).metadata
+
+
+def _message(content: RecordDict, fields: dict[str, object]) -> Message:
+    metadata, made = Metadata.__new__(Metadata), Message.__new__(Message)
+    metadata.__dict__.update(fields)
+    made.__dict__.update(_metadata=metadata, _content=content, _error=None)
+    return made

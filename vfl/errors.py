@@ -7,6 +7,7 @@ VflError
 │   ├── RegistryError    a name that no member of a family has
 │   └── ThreatError      an attack asks for more than the threat model grants
 ├── WireError        a message is malformed, tampered with, out of order, or not finite
+│   └── IntegrityError   a well-formed message that a party's own defense refuses
 ├── PeekError        an attack reached for something outside its view
 └── PartyError       a party failed or stayed away: exit code 3
 """
@@ -68,6 +69,10 @@ class WireError(VflError):
     """A message is malformed, tampered with, out of order, or holds values that are not finite."""
 
     exit_code = 3
+
+
+class IntegrityError(WireError):
+    """A message is well-formed, but a defense of the party it reached takes it for an attack and refuses it."""
 
 
 class PeekError(VflError):

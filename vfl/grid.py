@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol
 
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
-from vfl.compat_flwr import COORDINATOR_NODE, Run, empty_run, identify, set_message_id
+from vfl.compat_flwr import COORDINATOR_NODE, Run, empty_run, identify, request, set_message_id
 from vfl.errors import PartyError
 from vfl.types import Hop, Kind, PartyId, Role, Step
 from vfl.wire import REPORT_KEY, mail, merge, step_record
@@ -223,7 +223,7 @@ def _messages(leg: _Leg, step: Step, action: str, made: Mapping[str, Sequence[Me
     record = step_record(step, leg.stage.names)
     inputs = [(reply, kind) for name, kind in leg.takes for reply in made[name]]
     return [
-        Message(merge(record, _mail_for(inputs, party)), node, action)
+        request(merge(record, _mail_for(inputs, party)), node, action)
         for party, node in zip(leg.parties, leg.nodes, strict=True)
     ]
 
@@ -232,8 +232,10 @@ def read_report(party: PartyId, reply: Message) -> Report:
     """Return the figures in a party's reply; raises `PartyError` if the reply is an error."""
     if reply.has_error():
         raise PartyError(f"{party} failed: {reply.error.reason}")
-    record = reply.content.metric_records.get(REPORT_KEY)
-    return {key: float(value) for key, value in record.items() if isinstance(value, int | float)} if record else {}
+    record = reply.content.get(REPORT_KEY)
+    if not isinstance(record, MetricRecord):
+        return {}
+    return {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
 
 
 def _mail_for(inputs: Sequence[tuple[Message, Kind]], party: PartyId) -> Iterator[tuple[str, ArrayRecord]]:

@@ -24,7 +24,8 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the `(rows,)` cross-entropies whose mean is `classification_loss`."""
     if logits.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype), reduction="none")
+        positive = labels[:, 1] if labels.ndim == 2 else labels
+        return functional.binary_cross_entropy_with_logits(logits[:, 0], positive.to(logits.dtype), reduction="none")
     return functional.cross_entropy(logits, labels, reduction="none")
 
 

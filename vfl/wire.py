@@ -11,6 +11,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
+from vfl.compat_flwr import array
 from vfl.errors import WireError
 from vfl.types import Envelope, Kind, PartyId, Pool, Step
 
@@ -50,12 +52,9 @@ def encode(envelope: Envelope, codec: Codec) -> tuple[str, ArrayRecord]:
     data = _lossy(body, codec) if lossy else body.numpy().tobytes()
     stype = STYPE[codec] if lossy else STYPE["raw"]
     rows = envelope.rows.numpy().astype(_ROW_DTYPE)
-    record = ArrayRecord(
-        {
-            "rows": Array(dtype=_ROW_DTYPE, shape=tuple(rows.shape), stype=STYPE["raw"], data=rows.tobytes()),
-            "body": Array(dtype=_DTYPES[body.dtype], shape=tuple(body.shape), stype=stype, data=data),
-        }
-    )
+    record = ArrayRecord()
+    record["rows"] = array(_ROW_DTYPE, rows.shape, STYPE["raw"], rows.tobytes())
+    record["body"] = array(_DTYPES[body.dtype], tuple(body.shape), stype, data)
     return header(envelope.kind, envelope.src, envelope.dst, envelope.step), record
 
 
@@ -100,7 +99,7 @@ def chain(previous: bytes, key: str, record: ArrayRecord) -> bytes:
 
 def mail(content: RecordDict, party: PartyId | None = None) -> dict[str, ArrayRecord]:
     """Return the envelope records of a message, or only those addressed to `party`, if all have valid headers."""
-    records = content.array_records.items()
+    records = [(key, record) for key, record in content.items() if isinstance(record, ArrayRecord)]
     return {key: record for key, record in records if party is None or parse_header(key)[2] == party}
 
 
@@ -118,14 +117,19 @@ def step_record(step: Step, hops: Sequence[str] = ()) -> ConfigRecord:
 def read_step(content: RecordDict) -> tuple[Step, tuple[str, ...]]:
     """Return the step header of a message and the hops to run; raises `WireError` where it is absent or malformed."""
     try:
-        record = content.config_records[STEP_KEY]
-        index, phase, pool, epoch, start, size, shuffle, of = str(record[STEP_KEY]).split("|")
-        step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)), int(of))
-        if min(step.index, step.epoch, step.start, step.size, step.of) < 0:
-            raise ValueError(f"got a negative number in {record[STEP_KEY]!r}")
-        return step, tuple(filter(None, str(record[HOPS_KEY]).split("|")))
+        record = content[STEP_KEY]
+        return _parse_step(str(record[STEP_KEY])), tuple(filter(None, str(record[HOPS_KEY]).split("|")))
     except (KeyError, ValueError) as error:
         raise WireError(f"message has no valid step header ({error})") from None
+
+
+@lru_cache(maxsize=32)
+def _parse_step(text: str) -> Step:
+    index, phase, pool, epoch, start, size, shuffle, of = text.split("|")
+    step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)), int(of))
+    if min(step.index, step.epoch, step.start, step.size, step.of) < 0:
+        raise ValueError(f"got a negative number in {text!r}")
+    return step
 
 
 def merge(step: ConfigRecord | None, records: Iterable[tuple[str, ArrayRecord]]) -> RecordDict:

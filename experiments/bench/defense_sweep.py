@@ -1,135 +1,210 @@
-"""Utility and leakage of each defense over its strength: one row a run, kept, so that a stopped sweep goes on.
+"""Utility and leakage of each defense over its strength, at both kinds of top: a row a run, kept, so a sweep goes on.
 
-`python -m experiments.bench.defense_sweep` prints the table of all rows that are there.
+`python -m experiments.bench.defense_sweep --seconds 600` makes runs that have no row yet, most telling ones first, and
+stops; `experiments.bench.defense_report` makes the tables from the rows alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.account import ledger
 from experiments.plan import open_world
-from experiments.progress import on_stderr
-from experiments.run import simulate
+from experiments.progress import Silent
+from experiments.run import Shared, simulate
 from experiments.schema import Config
+from parties.isolate import Isolation
+from vfl.errors import UserError
 
 Options = dict[str, Any]
-STRENGTHS: tuple[tuple[Options, ...], ...] = (
-    (),
-    ({"name": "max_norm"},),
-    ({"name": "mixpro"},),
-    *(({"name": "marvell", "s": s},) for s in (1.0, 4.0, 16.0)),
-    *(({"name": "gaussian_noise", "ratio": ratio},) for ratio in (1.0, 4.0)),
-    *(({"name": "randomized_response", "epsilon": epsilon},) for epsilon in (1.0, 3.0)),
-    *(({"name": "tpsl", "epsilon": epsilon},) for epsilon in (1.0, 3.0)),
-    ({"name": "clipped_gaussian", "on": "gradient", "clip_l2": 0.1, "noise_multiplier": 2.0},),
-    ({"name": "grad_compression", "keep": 0.1},),
-    ({"name": "discrete_grad"},),
-    ({"name": "kdk"},),
-    ({"name": "cae"},),
-    ({"name": "mid", "at": "top", "weight": 0.01},),
-    ({"name": "grad_average"},),
+ROWS = Path("docs/results/rows/defenses")
+SEEDS = 3
+TOPS: dict[str, Options] = {"linear": {"name": "linear"}, "hidden": {"name": "mlp", "hidden": [64]}}
+SETS: dict[str, Options] = {
+    "synthetic_ads": {
+        "data": {"name": "synthetic_ads", "rows": 60_000, "cvr": 0.006},
+        "train": {"epochs": 2, "batch_size": 1024, "lr": 3e-3},
+    },
+    "criteo": {"data": "criteo", "train": {"epochs": 2, "batch_size": 256, "lr": 1e-3}},
+}
+"""What is trained, by data set; nothing of it was chosen by a test row."""
+
+LABELLED_ROWS = 10
+ATTACKS: tuple[Options, ...] = (
+    {"name": "norm"},
+    {"name": "direction", "hints": 1},
+    {"name": "hint_norm", "hints": LABELLED_ROWS},
+    {"name": "likelihood_ratio", "hints": LABELLED_ROWS},
 )
+KEPT = ("leak_auc", "leak_auc_pooled", "abs_q95", "sign_free", "upper", "batches")
 
 
-def configuration(stack: Sequence[Options], seed: int, data: str) -> Config:
-    """Return one run of the sweep: one epoch, linear top, norm and direction attacks by the publisher."""
-    return Config.model_validate(
-        {
-            "seed": seed,
-            "backend": "local",
-            "data": data,
-            "train": {"epochs": 1, "batch_size": 512, "checkpoint_every": 0},
-            "references": [],
-            "record": {"keep": "marks"},
-            "defense": list(stack),
-        }
-    )
+def _over(name: str, option: str, *values: float, **fixed: Any) -> list[Options]:  # noqa: ANN401 - options of any kind
+    return [{"name": name, option: value, **fixed} for value in values]
 
 
-def sweep(rows: Path, data: str, seeds: int, seconds: float) -> None:
-    """Make the runs that have no row yet, seed by seed, until `seconds` are over."""
+TIERS: tuple[tuple[tuple[Options, ...], ...], ...] = (
+    (
+        (),
+        ({"name": "mixpro"},),
+        *((each,) for each in _over("marvell", "s", 1.0, 4.0, 16.0)),
+        ({"name": "max_norm"},),
+        *((each,) for each in _over("gaussian_noise", "ratio", 1.0, 4.0)),
+        *((each,) for each in _over("randomized_response", "epsilon", 1.0, 3.0)),
+        *((each,) for each in _over("tpsl", "epsilon", 1.0, 3.0, draw="once")),
+        ({"name": "grad_average"},),
+    ),
+    (
+        ({"name": "mixpro", "mean": "mixed"},),
+        ({"name": "mixpro", "small": "half"},),
+        ({"name": "mixpro", "goal_degrees": 60.0},),
+        ({"name": "marvell", "s": 0.25},),
+        ({"name": "marvell", "sum_kl": 0.16},),
+        ({"name": "gaussian_noise", "ratio": 0.25},),
+        *((each,) for each in _over("grad_perturb", "epsilon", 1.0, 10.0)),
+        *((each,) for each in _over("clipped_gaussian", "noise_multiplier", 0.5, 2.0, on="gradient", clip_l2=0.1)),
+        *((each,) for each in _over("mid", "weight", 1e-3, 1e-1, at="top")),
+        ({"name": "cae"},),
+        ({"name": "kdk"},),
+    ),
+    (
+        *((each,) for each in _over("laplace_noise", "ratio", 1.0, 4.0)),
+        ({"name": "clipped_laplace", "epsilon": 1.0, "on": "gradient", "clip_l1": 0.1},),
+        ({"name": "grad_clip", "clip_l2": 0.01},),
+        *((each,) for each in _over("grad_compression", "keep", 0.5, 0.1)),
+        *((each,) for each in _over("discrete_grad", "bins", 12, 2)),
+        ({"name": "ppdl"},),
+        ({"name": "lp_2st", "epsilon": 3.0},),
+        ({"name": "rr_with_prior", "epsilon": 3.0},),
+        ({"name": "dcae"},),
+        *((each,) for each in _over("dcor", "weight", 0.1, 1.0, protects="labels")),
+        *((each,) for each in _over("pe_loss", "weight", 0.01, 0.1)),
+        ({"name": "fedpass", "at": "top"},),
+        ({"name": "marvell", "s": 4.0}, {"name": "max_norm"}),
+    ),
+)
+"""Stacks of defenses, the most telling first: a tier is run at all seeds, tops and sets before the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of the sweep."""
+
+    data: str
+    top: str
+    seed: int
+    stack: tuple[Options, ...]
+
+    @property
+    def key(self) -> str:
+        """What tells it from all others."""
+        return json.dumps([self.data, self.top, self.seed, list(self.stack)], sort_keys=True)
+
+    @property
+    def config(self) -> Config:
+        """Its configuration."""
+        asked = SETS[self.data]
+        return Config.model_validate(
+            {
+                **asked,
+                "seed": self.seed,
+                "backend": "local",
+                "model": {"top": TOPS[self.top]},
+                "train": {**asked["train"], "checkpoint_every": 0, "epoch_guard": "off"},
+                "references": [],
+                "record": {"keep": "marks"},
+                "attack": list(ATTACKS),
+                "threat": {"hints": {"labelled_rows": LABELLED_ROWS}},
+                "defense": list(self.stack),
+            }
+        )
+
+
+def cells(data: Sequence[str] = tuple(SETS)) -> Iterator[Cell]:
+    """Yield every run of the sweep in the order of their making."""
+    for tier in TIERS:
+        for seed in range(SEEDS):
+            for name in data:
+                for top in TOPS:
+                    for stack in tier:
+                        yield Cell(name, top, seed, stack)
+
+
+def known(rows: Path) -> dict[str, Mapping[str, Any]]:
+    """Return the rows there are, by the key of their cell."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for path in sorted(rows.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            found[Cell(row["data"], row["top"], row["seed"], tuple(row["defense"])).key] = row
+    return found
+
+
+def sweep(rows: Path, data: Sequence[str], seconds: float) -> None:
+    """Make the runs that have no row yet, until `seconds` are over; a row is one line of `rows/DATA.jsonl`."""
     rows.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    for seed in range(seeds):
-        for stack in STRENGTHS:
-            path = rows / f"{_key(stack, seed, data)}.json"
-            if path.exists():
+    with Isolation() as isolation, tempfile.TemporaryDirectory(prefix="vfl-sweep-") as folder:
+        shared = Shared(isolation, Path(folder) / "references")
+        for place, cell in enumerate(cells(data)):
+            if cell.key in known(rows):  # read anew: another process may make runs of this sweep too
                 continue
             if time.monotonic() - began > seconds:
                 return
-            path.write_text(json.dumps(_run(stack, seed, data), indent=1) + "\n", encoding="utf-8")
-            sys.stderr.write(f"{path.name}: {_name(stack)}, seed {seed}\n")
+            try:
+                row = _run(cell, Path(folder) / str(place), shared)
+            except UserError as error:
+                sys.stderr.write(f"not run: {cell.key}: {error}\n")
+                continue
+            with (rows / f"{cell.data}.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            sys.stderr.write(f"{row['total_s']:.1f} s: {cell.key}\n")
 
 
-def table(rows: Path) -> Iterator[str]:
-    """Yield the lines of a Markdown table: mean over seeds, with the least and the greatest."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for path in sorted(rows.glob("*.json")):
-        row = json.loads(path.read_text(encoding="utf-8"))
-        found.setdefault((row["data"], _name(row["defense"])), []).append(row)
-    yield "| data | defense | test AUC | greatest sign-free leak AUC | by chance | label epsilon | seeds |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    order = [_name(stack) for stack in STRENGTHS]
-    for (data, name), group in sorted(found.items(), key=lambda pair: (pair[0][0], order.index(pair[0][1]))):
-        utility, leak = ([row[key] for row in group] for key in ("auc", "leak"))
-        epsilon = "none" if group[0]["epsilon"] is None else f"{group[0]['epsilon']:.3g}"
-        chance = f"{statistics.mean(row['chance'] for row in group):.3f}"
-        yield f"| {data} | {name} | {_spread(utility)} | {_spread(leak)} | {chance} | {epsilon} | {len(group)} |"
-
-
-def _run(stack: Sequence[Options], seed: int, data: str) -> Options:
-    config = configuration(stack, seed, data)
-    with tempfile.TemporaryDirectory(prefix="vfl-sweep-") as folder, on_stderr() as progress:
-        row = simulate(config, Path(folder) / "run", ray_address=None, resume=None, progress=progress)
-    lines = [line["epsilon"] for line in ledger(config, open_world(config)) if line["party"] == "advertiser"]
+def _run(cell: Cell, out: Path, shared: Shared) -> Options:
+    row = simulate(cell.config, out, ray_address=None, resume=None, progress=Silent(), shared=shared)
+    lines = [line["epsilon"] for line in ledger(cell.config, open_world(cell.config)) if line["party"] == "advertiser"]
     return {
-        "data": data,
-        "seed": seed,
-        "defense": list(stack),
+        "data": cell.data,
+        "top": cell.top,
+        "seed": cell.seed,
+        "defense": list(cell.stack),
         "digest": row["digest"],
-        "auc": row["utility"]["test"]["auc"],
-        "log_loss": row["utility"]["test"]["log_loss"],
-        "leakage": row["leakage"],
-        "leak": max(figures["sign_free"] for figures in row["leakage"].values()),
-        "chance": max(figures["chance"]["sign_free"] for figures in row["leakage"].values()),
+        "test": {name: _short(row["utility"]["test"][name]) for name in ("auc", "log_loss", "calibration_ratio")},
+        "leakage": {name: _leak(figures) for name, figures in row["leakage"].items()},
         "epsilon": max(lines, default=None),
+        "total_s": _short(row["cost"]["total_s"]),
     }
 
 
-def _key(stack: Sequence[Options], seed: int, data: str) -> str:
-    return hashlib.sha256(json.dumps([list(stack), seed, data], sort_keys=True).encode()).hexdigest()[:16]
+def _leak(figures: Mapping[str, Any]) -> Options:
+    if "error" in figures:
+        return {"error": figures["error"]}
+    chance = figures["chance"] or {}
+    found = {name: _short(figures[name]) for name in KEPT}
+    return {**found, "chance": {name: _short(chance[name]) for name in ("sign_free", "abs_q95")}}
 
 
-def _name(stack: Sequence[Options]) -> str:
-    told = [" ".join([each["name"], *(f"{k}={v}" for k, v in each.items() if k != "name")]) for each in stack]
-    return " + ".join(told) or "none"
-
-
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{statistics.mean(values):.3f}"
-    return mean if len(values) < 2 else f"{mean} [{min(values):.3f}, {max(values):.3f}]"
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
 
 
 def main() -> None:
-    """Go on with a sweep and print its table."""
+    """Go on with a sweep."""
     parser = argparse.ArgumentParser(prog="python -m experiments.bench.defense_sweep", description=__doc__)
-    parser.add_argument("--rows", type=Path, default=Path("docs/results/rows/defenses"))
-    parser.add_argument("--data", default="adult")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--data", choices=sorted(SETS), action="append", help="default: all")
     parser.add_argument("--seconds", type=float, default=600.0)
     options = parser.parse_args()
-    sweep(options.rows, options.data, options.seeds, options.seconds)
-    sys.stdout.write("\n".join(table(options.rows)) + "\n")
+    sweep(options.rows, options.data or tuple(SETS), options.seconds)
 
 
 if __name__ == "__main__":

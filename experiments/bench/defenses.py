@@ -10,11 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from experiments.bench.figures import Figure
-from vfl.defenses import Defense, LabelContext, LabelTransform, Penalty, PenaltyContext, SendContext, Wrap
+from vfl.defenses import (
+    Defense,
+    Guard,
+    LabelContext,
+    LabelTransform,
+    Penalty,
+    PenaltyContext,
+    ReceiveContext,
+    SendContext,
+    Wrap,
+)
 from vfl.models.mlp import Mlp
 from vfl.registry import build, names
 from vfl.seeds import Seeds
-from vfl.types import Batch, Role, TableSchema
+from vfl.types import Batch, Envelope, Role, TableSchema
 
 ROWS, DIM, COLUMNS = 1024, 64, 20
 LABELLED_ROWS = 100_000
@@ -23,6 +33,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "dcor": [{}, {"protects": "labels"}],
     "fedpass": [{}, {"at": "top"}],
     "grad_compression": [{}, {"residual": "row"}],
+    "marvell": [{}, {"sum_kl": 0.16, "s": 0.25}],
     "mid": [{}, {"at": "top"}],
 }
 """Option sets beyond the default whose cost may differ."""
@@ -62,6 +73,8 @@ def _hooks(member: Any) -> Iterator[tuple[str, Work, Work | None]]:  # noqa: ANN
     body = torch.randn((ROWS, DIM), generator=generator) / ROWS
     if isinstance(member, Defense):
         yield "send", _sending(member, body, batch), None
+    if isinstance(member, Guard):
+        yield "inspect", _inspecting(member, body, batch), None
     if isinstance(member, Penalty):
         yield "penalty", _penalising(member, body, batch), None
     if isinstance(member, LabelTransform):
@@ -89,6 +102,19 @@ def _sending(member: Defense, body: Tensor, batch: Batch) -> Work:
         _, state = member.apply(body, state, ctx)
 
     return send
+
+
+def _inspecting(member: Guard, body: Tensor, batch: Batch) -> Work:
+    state = member.init()
+    envelope = Envelope(0, min(member.receives), "sender", "receiver", batch.rows, body)
+    sent = torch.randn((ROWS, DIM), generator=Seeds(0).torch("bench", "sent"))
+    ctx = ReceiveContext(envelope, True, Seeds(0).torch("bench", "inspect"), 2, batch, {"other": sent}, sent)
+
+    def inspect() -> None:
+        nonlocal state
+        _, state = member.inspect(body, state, ctx)
+
+    return inspect
 
 
 def _penalising(member: Penalty, body: Tensor, batch: Batch) -> Work:

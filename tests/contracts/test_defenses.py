@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from tests.contracts.members import DEFENSES, cases, label
 from vfl.defenses import (
     Defense,
+    Guard,
     LabelContext,
     LabelTransform,
     Penalty,
     PenaltyContext,
+    ReceiveContext,
     SendContext,
     Wrap,
     hard,
@@ -26,10 +28,10 @@ from vfl.models.mlp import Mlp
 from vfl.privacy.ledger import Accounted, Plan, compose
 from vfl.registry import build, names
 from vfl.seeds import Seeds
-from vfl.types import Batch, Kind, Role, TableSchema
+from vfl.types import Batch, Envelope, Kind, Role, TableSchema
 
 ROWS, DIM = 48, 6
-HOOKS = (Defense, LabelTransform, Penalty, Wrap)
+HOOKS = (Defense, Guard, LabelTransform, Penalty, Wrap)
 
 
 def having(hook: type) -> list[dict[str, Any]]:
@@ -173,6 +175,90 @@ class TestSending:
         body, labels = gradients()
         sent, _ = defense.apply(body, defense.init(), context(defense, labels * 2, classes=3))
         assert torch.isfinite(sent).all()
+
+
+def received(
+    defense: Guard, body: Tensor, *, step: int = 0, learning: bool = True, bare: bool = False
+) -> ReceiveContext:
+    """What a guard is told: its own columns, what a third party sent, what it sent itself; nothing where `bare`."""
+    kind, rows = min(defense.receives), torch.arange(len(body)) + 5
+    envelope = Envelope(step, kind, "them", "us", rows, body)
+    stream = torch.Generator().manual_seed(7 + step)
+    if bare:
+        return ReceiveContext(envelope, learning, stream, 2)
+    own = batch(len(body), labelled=defense.side is Role.ADVERTISER)
+    beside = {"third": torch.randn(len(body), 3, generator=torch.Generator().manual_seed(step))}
+    sent = torch.randn(len(body), DIM, generator=torch.Generator().manual_seed(50 + step))
+    return ReceiveContext(envelope, learning, stream, 2, own, beside, sent if kind == Kind.GRADIENT else None)
+
+
+def guarded(defense: Guard, batches: int, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """The state of a guard that has seen so many batches."""
+    state = defense.init() if state is None else state
+    for step in range(batches):
+        body = gradients(step)[0]
+        _, state = defense.inspect(body, state, received(defense, body, step=step))
+    return state
+
+
+class TestGuard:
+    pytestmark = each(Guard)
+
+    def test_names_kinds_that_reach_its_side(self, defense):
+        reaches = {Kind.EMBEDDING: Role.ADVERTISER, Kind.GRADIENT: Role.PUBLISHER}
+        assert {reaches[kind] for kind in defense.receives} == {defense.side}
+        assert defense.act in ("report", "repair", "refuse")
+
+    def test_gives_an_opinion_on_every_row_and_changes_nothing_in_place(self, defense):
+        state, body = guarded(defense, 3), gradients(9)[0]
+        before, told = body.clone(), {name: value.clone() for name, value in state.items()}
+        verdict, after = defense.inspect(body, state, received(defense, body, step=3))
+        assert verdict.suspicion.shape == verdict.flagged.shape == (len(body),)
+        assert verdict.flagged.dtype == torch.bool
+        assert (verdict.repaired.shape, verdict.repaired.dtype) == (body.shape, body.dtype)
+        assert torch.equal(body, before)
+        assert same(state, told)
+        assert after.keys() == state.keys()
+
+    def test_draws_only_from_its_own_stream_and_goes_on_from_its_state(self, defense):
+        state, body = guarded(defense, 3), gradients(9)[0]
+        untouched = torch.get_rng_state()
+        first, after = defense.inspect(body, state, received(defense, body, step=3))
+        restored = pickle.loads(pickle.dumps(defense))
+        carried = {name: torch.tensor(value.tolist(), dtype=value.dtype) for name, value in state.items()}
+        second, again = restored.inspect(body, carried, received(restored, body, step=3))
+        assert torch.equal(torch.get_rng_state(), untouched)
+        assert torch.equal(first.suspicion, second.suspicion)
+        assert torch.equal(first.flagged, second.flagged)
+        assert torch.equal(first.repaired, second.repaired)
+        assert same(after, again)
+
+    @pytest.mark.parametrize("bare", [False, True], ids=["told", "bare"])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            torch.zeros(0, DIM),
+            torch.zeros(8, DIM),
+            torch.ones(1, DIM),
+            torch.full((40, DIM), 0.3),
+            gradients()[0] * 1e-30,
+            gradients()[0] * 1e12,
+        ],
+        ids=["no-rows", "zero", "one-row", "constant", "tiny", "huge"],
+    )
+    def test_stays_finite_on_odd_batches(self, defense, body, bare):
+        for state in (defense.init(), guarded(defense, 3)):
+            verdict, after = defense.inspect(body, state, received(defense, body, step=3, bare=bare))
+            assert torch.isfinite(verdict.suspicion).all()
+            assert torch.isfinite(verdict.repaired).all()
+            assert all(torch.isfinite(value).all() for value in after.values())
+
+    def test_learns_nothing_from_rows_that_are_not_trained_on(self, defense):
+        if Kind.GRADIENT in defense.receives:
+            pytest.skip("there are no gradients but in training")
+        state, body = guarded(defense, 3), gradients(9)[0]
+        _, after = defense.inspect(body, state, received(defense, body, step=3, learning=False))
+        assert same(state, after)
 
 
 def label_context(classes: int, epoch: int = 0, seed: int = 7) -> LabelContext:

@@ -1,4 +1,7 @@
-"""The command line as a person meets it: a process, its two streams, its exit code, and what it leaves behind."""
+"""The command line as a person meets it: its two streams, its exit code, and what it leaves behind.
+
+A process of its own takes seconds to import torch, so only what is about the process itself starts one.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
+Done = subprocess.CompletedProcess[str]
 
 
-def vfl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def here(tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The command, called in this process from the folder of the two tables."""
+    monkeypatch.chdir(tables)
+
+    def call(*arguments: str) -> Done:
+        code = main(list(arguments))
+        return Done(arguments, code, *capsys.readouterr())
+
+    return call
+
+
+def process(folder: Path, *arguments: str) -> Done:
     command = [sys.executable, "-W", "ignore", "-m", "experiments.cli", *arguments]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -64,15 +82,24 @@ BAD: dict[str, tuple[list[str], str]] = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "says"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line_and_leaves_nothing(tables: Path, arguments: list[str], says: str):
-    before = sorted(tables.rglob("*"))
-    done = vfl(tables, "simulate", "run.yaml", "--json", *arguments)
-    (line,) = [each for each in done.stderr.splitlines() if each.startswith("vfl: ")]
-    assert says in line
+def refused(done: Done) -> str:
+    """Return the one line that a refusal prints, with nothing on stdout and no traceback."""
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
+    (line,) = [each for each in done.stderr.splitlines() if each.startswith("vfl: ")]
+    return line
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(tables: Path, here, arguments: list[str], says: str):
+    before = sorted(tables.rglob("*"))
+    assert says in refused(here("simulate", "run.yaml", "--json", *arguments))
     assert sorted(path for path in tables.rglob("*") if path.name != "runs") == before
+
+
+def test_a_process_refuses_so_too(tables: Path):
+    arguments, says = BAD["no aligned row"]
+    assert says in refused(process(tables, "simulate", "run.yaml", "--json", *arguments))
 
 
 def continuous(folder: Path) -> str:
@@ -96,44 +123,40 @@ def infinite(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("spoil", [continuous, single_class, no_column, infinite])
-def test_a_bad_table_is_named(tables: Path, spoil: object):
+def test_a_bad_table_is_named(tables: Path, here, spoil: object):
     says = spoil(tables)  # type: ignore[operator]
-    done = vfl(tables, "simulate", "run.yaml", "--json")
-    (line,) = [each for each in done.stderr.splitlines() if each.startswith("vfl: ")]
-    assert says in line
-    assert (done.returncode, done.stdout) == (2, "")
+    assert says in refused(here("simulate", "run.yaml", "--json"))
     assert not (tables / "runs").exists() or not any((tables / "runs").iterdir())
 
 
-def test_a_run_is_not_attacked_on_data_that_changed(tables: Path):
+def test_a_run_is_not_attacked_on_data_that_changed(tables: Path, here):
     """The run's own id and digest would stand beside figures that were scored against other labels."""
-    assert vfl(tables, "simulate", "run.yaml", "--out", "run").returncode == 0
-    attacked = vfl(tables, "attack", "run", "--attack", "norm", "--json")
+    assert here("simulate", "run.yaml", "--out", "run").returncode == 0
+    attacked = here("attack", "run", "--attack", "norm", "--json")
     assert json.loads(attacked.stdout)["leakage"] == json.loads((tables / "run" / "row.json").read_text())["leakage"]
     change(tables, "a.csv", y=pd.read_csv(tables / "a.csv")["y"].to_numpy()[::-1])
-    refused = vfl(tables, "attack", "run", "--attack", "norm", "--json")
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert "run: got data that changed since the run began, allowed the same" in refused.stderr
+    line = refused(here("attack", "run", "--attack", "norm", "--json"))
+    assert "run: got data that changed since the run began, allowed the same" in line
 
 
-def test_a_refused_run_leaves_an_empty_folder_of_its_user_and_takes_away_its_own(tables: Path):
+def test_a_refused_run_leaves_an_empty_folder_of_its_user_and_takes_away_its_own(tables: Path, here):
     (tables / "mine").mkdir()
     for out in ("mine", "new/deep/er"):
-        done = vfl(tables, "simulate", "run.yaml", "--set", "align.overlap=0", "--out", out)
+        done = here("simulate", "run.yaml", "--set", "align.overlap=0", "--out", out)
         assert done.returncode == 2
     assert (tables / "mine").is_dir()
     assert not any((tables / "mine").iterdir())
     assert not (tables / "new").exists()
 
 
-def test_check_refuses_what_a_run_refuses(tables: Path):
-    assert vfl(tables, "config", "check", "run.yaml").returncode == 0
+def test_check_refuses_what_a_run_refuses(here):
+    assert here("config", "check", "run.yaml").returncode == 0
     for wrong in ("record.max_mb=0", "split={name: columns, publisher: [nothing], advertiser: [visits]}"):
-        assert vfl(tables, "config", "check", "run.yaml", "--set", wrong).returncode == 2
+        assert here("config", "check", "run.yaml", "--set", wrong).returncode == 2
 
 
-def test_few_test_rows_give_no_interval(tables: Path):
-    done = vfl(tables, "simulate", "run.yaml", "--set", "holdout.test=0.02", "--json")
+def test_few_test_rows_give_no_interval(here):
+    done = here("simulate", "run.yaml", "--set", "holdout.test=0.02", "--json")
     row = json.loads(done.stdout)
     assert row["gain"]["log_loss"]["value"] is not None
     assert (row["gain"]["log_loss"]["ci"], row["gain"]["log_loss"]["p"]) == (None, None)
@@ -143,7 +166,7 @@ def test_few_test_rows_give_no_interval(tables: Path):
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 def test_the_default_run_is_worth_it_and_leaks(tmp_path: Path):
-    row = json.loads(vfl(tmp_path, "simulate", "--json").stdout)
+    row = json.loads(process(tmp_path, "simulate", "--json").stdout)
     assert row["cost"]["path"] == "graph"
     assert row["utility"]["test"]["auc"] >= 0.90
     assert row["gain"]["auc"]["value"] >= 0.03
@@ -153,5 +176,5 @@ def test_the_default_run_is_worth_it_and_leaks(tmp_path: Path):
 @pytest.mark.slow
 def test_a_defense_hides_the_norm(tmp_path: Path):
     arguments = ["--backend", "local", "--set", "defense=[{name: marvell, s: 16}]", "--json"]
-    row = json.loads(vfl(tmp_path, "simulate", *arguments).stdout)
+    row = json.loads(process(tmp_path, "simulate", *arguments).stdout)
     assert row["leakage"]["norm"]["leak_auc"] == pytest.approx(0.5, abs=0.06)

@@ -19,6 +19,7 @@ from vfl.defenses.dropout import Dropout
 from vfl.defenses.fedpass import Fedpass, PassportLinear
 from vfl.defenses.mid import Mid, divergence
 from vfl.defenses.pe_loss import PeLoss
+from vfl.defenses.shredder import Shredder
 from vfl.errors import ConfigError
 from vfl.losses import classification_loss, probabilities
 from vfl.models.mlp import Mlp
@@ -52,6 +53,32 @@ def per_sample_loop(network, given, gradient):
         found.append([parameter.grad.clone() for parameter in network.parameters()])
     network.zero_grad()
     return found
+
+
+class TestShredder:
+    def test_each_row_is_sent_with_one_vector_of_the_bank(self):
+        given, bare = batch(), bottom()
+        module = Shredder(bank=4).wrap(bottom(), Seeds(0))
+        for noise in (module(given) - bare(given), module_without_learning(module, given) - bare(given)):
+            apart = torch.cdist(noise.detach().double(), module.bank.detach().double())
+            assert float(apart.min(dim=1).values.max()) < 1e-5
+            assert len(apart.argmin(dim=1).unique()) == 4
+
+    def test_noise_grows_by_the_weight_where_the_task_does_not_care(self):
+        module = Shredder(weight=0.5, bank=4).wrap(bottom(), Seeds(0))
+        sent = module(batch())
+        sent.backward(torch.zeros_like(sent))
+        assert torch.allclose(module.bank.grad, -0.5 * module.bank.sign() / module.bank.numel())
+
+    def test_noise_starts_as_laplace_of_its_scale(self):
+        bank = Shredder(scale=2.0, bank=20_000).wrap(bottom(), Seeds(0)).bank.detach()
+        assert float(bank.abs().mean()) == pytest.approx(2.0, rel=0.02)
+        assert float(bank.square().mean()) == pytest.approx(8.0, rel=0.04)
+
+
+def module_without_learning(module, given):
+    with torch.no_grad():
+        return module(given)
 
 
 class TestDpSgd:

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from vfl.defenses import SendContext
 from vfl.defenses.marvell import Marvell
-from vfl.privacy.sumkl import Noise, TwoClasses, leak_auc_bound, least_sum_kl, sum_kl
+from vfl.privacy.sumkl import Noise, TwoClasses, leak_auc_bound, least_sum_kl, noise_for, sum_kl
 
 RANDOM = np.random.default_rng(20)
 
@@ -24,7 +24,7 @@ def random_tuple() -> tuple[float, float, int, float, float, float]:
     return u, v, int(RANDOM.integers(1, 130)), gap, RANDOM.uniform(0.004, 0.9), s
 
 
-TUPLES = [random_tuple() for _ in range(100)]
+TUPLES = [random_tuple() for _ in range(200)]
 TUPLES.append((0.0163, 0.0157, 196, 0.0057, 0.949, 0.0152))  # all the power goes to one class: a bound is met
 
 
@@ -91,8 +91,9 @@ def test_reference_values(arguments, expected):
     assert solved(*arguments)[2] == pytest.approx(expected, rel=5e-8)
 
 
-def test_agrees_with_an_independent_geometric_program():
-    for arguments in TUPLES:
+@pytest.mark.parametrize("tuples", [TUPLES[-40:], pytest.param(TUPLES, marks=pytest.mark.slow)], ids=len)
+def test_agrees_with_an_independent_geometric_program(tuples):
+    for arguments in tuples:
         ours, independent = solved(*arguments)[2], geometric_program(*arguments)
         assert ours == pytest.approx(independent, rel=1e-6, abs=1e-9), arguments
 
@@ -143,6 +144,32 @@ def test_spends_the_budget_and_keeps_the_structure():
         assert noise.positive_along >= noise.positive_across >= 0
         assert noise.negative_along >= noise.negative_across >= 0
         assert (noise.positive_across if classes.u < classes.v else noise.negative_across) == 0
+
+
+@pytest.mark.parametrize("most", [0.04, 0.16, 1.0])
+def test_a_threshold_is_met_with_the_first_power_that_meets_it(most):
+    for u, v, dim, gap, p, _ in TUPLES[:20]:
+        classes = TwoClasses(u, v, gap, dim, p)
+        powers = [0.1 * gap * 1.5**turn for turn in range(100)]
+        first = next(power for power in powers if sum_kl(classes, least_sum_kl(classes, power)) <= most)
+        found, wanted = noise_for(classes, 0.1 * gap, most), least_sum_kl(classes, first)
+        assert found.power(classes) == pytest.approx(wanted.power(classes), rel=1e-9)
+
+
+def test_each_batch_is_noised_to_its_own_threshold():
+    stream = torch.Generator().manual_seed(1)
+    labels = (torch.arange(400) % 10 == 0).long()
+    for spread in (0.2, 2.0):
+        body = torch.where(labels == 1, -1.0, 0.1)[:, None] * torch.ones(8)
+        body = (body + spread * torch.randn(400, 8, generator=stream)).double()
+        sent = [Marvell(s=0.1, sum_kl=0.3).apply(body, {}, ctx(labels, seed, "sum"))[0] - body for seed in range(200)]
+        delta = body[labels == 1].mean(dim=0) - body[labels == 0].mean(dim=0)
+        u, v = ((body[labels == k] - body[labels == k].mean(dim=0)).square().mean() for k in (0, 1))
+        classes = TwoClasses(float(u), float(v), float(delta.square().sum()), 8, 0.1)
+        wanted = noise_for(classes, 0.1 * classes.gap, 0.3)
+        assert sum_kl(classes, wanted) <= 0.3
+        found = float(torch.stack(sent).square().sum(dim=-1).mean())
+        assert found == pytest.approx(wanted.power(classes), rel=0.05)
 
 
 def test_more_power_always_hides_more():

@@ -23,17 +23,20 @@ STACK = [
     {"name": "clipped_gaussian"},
 ]
 CASES = {
-    "default": {},
     "every hook defended": {"defense": STACK},
-    "defended": {"defense": MARVELL},
-    "three publishers": {"split": FOUR},
+    "private alignment, three publishers": {"align": {"name": "ecdh_psi", "overlap": 0.4}, "split": FOUR},
     "labels only": {"split": {"name": "columns", "publisher": ["mean_radius"], "advertiser": []}},
+}
+SLOW_CASES = {
+    "defended": {"defense": MARVELL},
     "partial overlap": {"align": {"overlap": 0.4}},
     "private alignment": {"align": {"name": "ecdh_psi", "overlap": 0.4}},
-    "private alignment, three publishers": {"align": {"name": "ecdh_psi", "overlap": 0.4}, "split": FOUR},
     "private alignment on two processes": {"align": {"name": "ecdh_psi", "group": "x25519", "workers": 2}},
     "adult": {"data": "adult", "train": {"epochs": 1, "batch_size": 1024}},
 }
+
+
+"""What differs from the cases above in no arrow of the graph: each start of the actors takes seconds."""
 
 
 def on_ray(graph: bool):
@@ -47,18 +50,25 @@ def on_ray(graph: bool):
     return make
 
 
-@pytest.mark.parametrize("case", CASES)
+def slow(*values: object) -> object:
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("case", [*CASES, *map(slow, SLOW_CASES)])
 def test_the_compiled_graph_gives_the_digest_of_local(ray_cluster: None, case: str) -> None:
-    assert digest(train(config(**CASES[case]), make_grid=on_ray(True))) == digest(train(config(**CASES[case])))
+    asked = config(**{**CASES, **SLOW_CASES}[case])
+    assert digest(train(asked, make_grid=on_ray(True))) == digest(train(asked))
 
 
-@pytest.mark.parametrize("changed", [{}, {"transport": "relay"}, {"wire": {"channel": "on"}}, {"split": FOUR}])
+@pytest.mark.parametrize(
+    "changed", [slow({}), {"transport": "relay", "wire": {"channel": "on"}}, slow({"split": FOUR})]
+)
 def test_plain_calls_relay_and_the_channel_give_it_too(ray_cluster: None, changed: dict) -> None:
     asked = config(**changed)
     assert digest(train(asked, make_grid=on_ray(False))) == digest(train(config(split=changed.get("split"))))
 
 
-@pytest.mark.parametrize(("rows", "width"), [(4096, 64), (16384, 64)])
+@pytest.mark.parametrize(("rows", "width"), [slow(4096, 64), (16384, 64)])
 def test_bodies_above_a_megabyte_come_through_and_the_graph_is_torn_down(
     ray_cluster: None, rows: int, width: int
 ) -> None:

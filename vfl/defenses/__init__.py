@@ -1,4 +1,7 @@
-"""Defenses: one file each. A defense says where it acts by which method it has: apply, transform, penalty or wrap.
+"""Defenses: one file each. A defense says where it acts by which method it has.
+
+`apply` acts on what is sent, `inspect` on what is received, `transform` on training labels, `penalty` on the loss and
+`wrap` on a network.
 
 Several hooks on one defense are allowed: an auto-encoder of labels transforms them and wraps the top that is to be
 decoded. Every defense states `side` and `binary_only`; nothing here knows a method, a party or a grid.
@@ -6,15 +9,15 @@ decoded. Every defense states `side` and `binary_only`; nothing here knows a met
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from vfl.seeds import Seeds
-from vfl.types import Batch, Kind, Role
+from vfl.types import Batch, Envelope, Kind, PartyId, Role
 
 State = dict[str, Tensor]
 """What a defense carries from step to step: tensors by name, so that a checkpoint can hold it."""
@@ -66,6 +69,42 @@ class PenaltyContext:
     classes: int
 
 
+@dataclass(frozen=True, slots=True)
+class ReceiveContext:
+    """What a defense may know of a message that reached its party: the receiver's own knowledge and nothing else.
+
+    `envelope` is the message as it came, `learning` whether its round trains (else rows are validated or tested).
+    `batch` holds the receiver's own columns of the same rows, with labels where it owns them, `None` where it does not
+    hold all of them. `beside` are the bodies of the same kind and rows that others sent in this round, by sender, and
+    `sent` what the receiver sent this sender about these rows before, `None` where it sent nothing.
+    """
+
+    envelope: Envelope
+    learning: bool
+    generator: torch.Generator
+    classes: int
+    batch: Batch | None = None
+    beside: Mapping[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
+    sent: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a defense makes of a message of `(rows, dim)`.
+
+    `suspicion` `(rows,)` is greater where a row is likelier to have been tampered with, `flagged` `(rows,)` says which
+    rows are taken to be, and `repaired` `(rows, dim)` is what would be put in the place of those.
+    """
+
+    suspicion: Tensor
+    flagged: Tensor
+    repaired: Tensor
+
+
+Act = Literal["report", "repair", "refuse"]
+"""What follows from a flagged row: it is counted, replaced as well, or the run is stopped."""
+
+
 class Hook(Protocol):
     """What every defense states: the role it is mounted at, and whether it is undefined above two classes."""
 
@@ -98,6 +137,32 @@ class Defense(Hook, Protocol):
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return what is sent in place of the `(rows, dim)` body, of the same shape and dtype, and the next state."""
+        ...
+
+
+@runtime_checkable
+class Guard(Hook, Protocol):
+    """A defense that inspects what its party receives, before anything is learned from it.
+
+    `receives` are the envelope kinds it looks at, `act` what follows where it flags a row. State is kept by sender.
+    """
+
+    @property
+    def receives(self) -> frozenset[Kind]:
+        """The kinds of envelope it looks at."""
+        ...
+
+    @property
+    def act(self) -> Act:
+        """What follows from a flagged row."""
+        ...
+
+    def init(self) -> State:
+        """Return the state before the first message of a sender."""
+        ...
+
+    def inspect(self, body: Tensor, state: State, ctx: ReceiveContext) -> tuple[Verdict, State]:
+        """Return what to make of the `(rows, dim)` body, which must not be changed in place, and the next state."""
         ...
 
 

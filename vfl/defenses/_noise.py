@@ -27,6 +27,18 @@ def clip_rows(body: Tensor, limit: float, order: int = 2) -> Tensor:
     return exact * (limit / lengths.clamp(min=torch.finfo(torch.float64).tiny)).clamp(max=1.0)
 
 
+def longest(body: Tensor) -> Tensor:
+    """Return the length of the longest of `(rows, dim)` rows, `()` float64, 0 where there is none."""
+    return body.double().norm(dim=1).max() if body.numel() else body.new_zeros((), dtype=torch.float64)
+
+
+def check_from_zero(**options: float) -> None:
+    """Raise `ValueError` for the first option that is not a finite number from 0."""
+    for name, value in options.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name}: got {value}, allowed any finite number from 0; 0 turns it off")
+
+
 def check_positive(**options: float) -> None:
     """Raise `ValueError` for the first option that is not a finite number above 0."""
     for name, value in options.items():

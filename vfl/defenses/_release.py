@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from torch import Tensor
+
+from vfl.defenses import SendContext
+from vfl.privacy.ledger import Plan
 from vfl.types import Kind, Role
 
 Message = Literal["embedding", "gradient"]
@@ -17,6 +21,17 @@ def kinds_of(message: Message) -> frozenset[Kind]:
 def side_of(message: Message) -> Role:
     """Return the role that sends it."""
     return Role.PUBLISHER if message == "embedding" else Role.ADVERTISER
+
+
+def row_limit(message: Message, body: Tensor, limit: float, ctx: SendContext) -> float:
+    """Return the limit of a row as it is sent: a gradient of a mean loss carries the factor 1/rows."""
+    scaled = message == "gradient" and ctx.loss_reduction == "mean"
+    return limit / max(len(body), 1) if scaled else limit
+
+
+def releases(message: Message, plan: Plan) -> int:
+    """Return how often a plan releases something about a row: an epoch each, a gradient to every publisher."""
+    return plan.epochs * (plan.receivers if message == "gradient" else 1)
 
 
 def unit_of(message: Message) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vfl.defenses import SendContext, State
 from vfl.defenses._noise import check_positive, clip_rows, wide
-from vfl.defenses._release import kinds_of, side_of, unit_of
+from vfl.defenses._release import kinds_of, releases, row_limit, side_of, unit_of
 from vfl.privacy import gaussian
 from vfl.privacy.ledger import Plan, Spend
 from vfl.types import Kind, Role
@@ -59,14 +59,12 @@ class ClippedGaussian:
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return the clipped and noised `(rows, dim)` messages, and the state as it was."""
-        unit = len(body) if self.on == "gradient" and ctx.loss_reduction == "mean" and len(body) else 1
-        limit = self.clip_l2 / unit
+        limit = row_limit(self.on, body, self.clip_l2, ctx)
         noise = torch.randn(body.shape, generator=ctx.generator, dtype=wide(body.dtype))
         sent = clip_rows(body, limit) + self.noise_multiplier * limit * noise
         return sent.to(body.dtype), state
 
     def ledger(self, plan: Plan) -> tuple[Spend, ...]:
         """Return what all epochs spend of one row."""
-        releases = plan.epochs * (plan.receivers if self.on == "gradient" else 1)
-        mu = gaussian.composed([2 / self.noise_multiplier] * releases)
+        mu = gaussian.composed([2 / self.noise_multiplier] * releases(self.on, plan))
         return (Spend(unit_of(self.on), f"{self.on}s", mu=mu),)

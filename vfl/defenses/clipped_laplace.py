@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vfl.defenses import SendContext, State
 from vfl.defenses._noise import check_positive, clip_rows, laplace, wide
-from vfl.defenses._release import kinds_of, side_of, unit_of
+from vfl.defenses._release import kinds_of, releases, row_limit, side_of, unit_of
 from vfl.privacy.ledger import Plan, Spend
 from vfl.types import Kind, Role
 
@@ -54,12 +54,10 @@ class ClippedLaplace:
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return the clipped and noised `(rows, dim)` messages, and the state as it was."""
-        unit = len(body) if self.on == "gradient" and ctx.loss_reduction == "mean" and len(body) else 1
-        limit = self.clip_l1 / unit
+        limit = row_limit(self.on, body, self.clip_l1, ctx)
         noise = laplace(body.shape, ctx.generator, wide(body.dtype))
         return (clip_rows(body, limit, order=1) + 2 * limit / self.epsilon * noise).to(body.dtype), state
 
     def ledger(self, plan: Plan) -> tuple[Spend, ...]:
         """Return what all epochs spend of one row."""
-        releases = plan.epochs * (plan.receivers if self.on == "gradient" else 1)
-        return (Spend(unit_of(self.on), f"{self.on}s", pure=self.epsilon * releases),)
+        return (Spend(unit_of(self.on), f"{self.on}s", pure=self.epsilon * releases(self.on, plan)),)

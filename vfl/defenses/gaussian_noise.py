@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vfl.defenses import SendContext, State
+from vfl.defenses._noise import check_from_zero, longest, wide
 from vfl.types import Kind, Role
 
 
@@ -35,8 +36,7 @@ class GaussianNoise:
     couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ratio) and self.ratio >= 0):
-            raise ValueError(f"ratio: got {self.ratio}, allowed any number from 0; 1 is a moderate strength")
+        check_from_zero(ratio=self.ratio)
 
     def init(self) -> State:
         """Return the empty state: every batch stands alone."""
@@ -44,9 +44,6 @@ class GaussianNoise:
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return the `(rows, dim)` gradients with the noise added, and the state as it was."""
-        if body.numel() == 0:
-            return body.clone(), state
-        noise_std = self.ratio * body.double().norm(dim=1).max() / math.sqrt(body.shape[1])
-        precision = torch.promote_types(body.dtype, torch.float32)
-        noise = torch.randn(body.shape, generator=ctx.generator, dtype=precision)
+        noise_std = self.ratio * longest(body) / math.sqrt(max(body.shape[1], 1))
+        noise = torch.randn(body.shape, generator=ctx.generator, dtype=wide(body.dtype))
         return (body + noise_std * noise).to(body.dtype), state

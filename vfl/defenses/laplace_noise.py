@@ -9,7 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from vfl.defenses import SendContext, State
-from vfl.defenses._noise import laplace, wide
+from vfl.defenses._noise import check_from_zero, laplace, longest, wide
 from vfl.types import Kind, Role
 
 
@@ -37,8 +37,7 @@ class LaplaceNoise:
     couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ratio) and self.ratio >= 0):
-            raise ValueError(f"ratio: got {self.ratio}, allowed any number from 0; 1 is a moderate strength")
+        check_from_zero(ratio=self.ratio)
 
     def init(self) -> State:
         """Return the empty state: every batch stands alone."""
@@ -46,8 +45,6 @@ class LaplaceNoise:
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return the `(rows, dim)` gradients with the noise added, and the state as it was."""
-        if body.numel() == 0:
-            return body.clone(), state
-        scale = self.ratio * body.double().norm(dim=1).max() / math.sqrt(2 * body.shape[1])
+        scale = self.ratio * longest(body) / math.sqrt(2 * max(body.shape[1], 1))
         noise = laplace(body.shape, ctx.generator, wide(body.dtype))
         return (body + scale * noise).to(body.dtype), state

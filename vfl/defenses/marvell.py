@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vfl.defenses import SendContext, State
-from vfl.privacy.sumkl import Noise, TwoClasses, least_sum_kl
+from vfl.privacy.sumkl import Noise, TwoClasses, least_sum_kl, noise_for
 from vfl.types import Kind, Role
 
 
@@ -25,6 +25,9 @@ class Marvell:
     each class's own (`uv`), their average for both (`same`), or none (`zero`: all noise on the line of Delta). A class
     of a single row has variance 0.
 
+    With `sum_kl` (above 0, in nats) the strength follows each batch: from `s` on it grows by half at a time until the
+    batch's sumKL is at most that. (2 - 4 e)^2 asks for an attacker that errs in a share e of its guesses or more.
+
     A batch of one class has no Delta. Sent bare it would stand out as the only one without noise, and every row of it
     would be known to be negative; so it is noised by the statistics of earlier batches, a moving average that keeps
     the share `decay` (from 0, below 1) at each batch of both classes. Until there is one, it is sent as zeros.
@@ -33,10 +36,11 @@ class Marvell:
     Two-party Split Learning, ICLR 2022, https://arxiv.org/abs/2102.08504
 
     The paper's code leaves out batches of one class, where we send them as above; its solver starts at random and
-    cycles, where ours searches one variable and draws nothing. `s` is fixed: the paper's growing `s` is left out.
+    cycles, where ours searches one variable and draws nothing.
     """
 
     s: float = 4.0
+    sum_kl: float | None = None
     uv: Literal["uv", "same", "zero"] = "uv"
     decay: float = 0.9
 
@@ -49,6 +53,10 @@ class Marvell:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.s) and self.s > 0):
             raise ValueError(f"s: got {self.s}, allowed any number above 0; 1 is mild, 16 strong")
+        if self.sum_kl is not None and not (math.isfinite(self.sum_kl) and self.sum_kl > 0):
+            raise ValueError(
+                f"sum_kl: got {self.sum_kl}, allowed any number above 0, or null for a fixed s; 0.16 is mild"
+            )
         if self.uv not in ("uv", "same", "zero"):
             raise ValueError(f"uv: got {self.uv!r}, allowed 'uv', 'same' or 'zero'; the paper's own is 'uv'")
         if not 0 <= self.decay < 1:
@@ -110,7 +118,10 @@ class Marvell:
             u = v = (u + v) / 2
         if self.uv == "zero":
             u = v = 0.0
-        return least_sum_kl(TwoClasses(u, v, gap, dim, p), self.s * gap)
+        classes = TwoClasses(u, v, gap, dim, p)
+        if self.sum_kl is None:
+            return least_sum_kl(classes, self.s * gap)
+        return noise_for(classes, self.s * gap, self.sum_kl)
 
 
 def _statistics(body: Tensor, positive: Tensor) -> State:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vfl.defenses import SendContext, State
-from vfl.defenses._noise import check_between, check_positive, laplace
+from vfl.defenses._noise import check_between, check_positive, laplace, wide
 from vfl.types import Kind, Role
 
 _SEARCH, _RELEASE = 8 / 9, 2 / 9
@@ -59,14 +59,15 @@ class Ppdl:
         if body.numel() == 0:
             return body.clone(), state
         unit = len(body) if ctx.loss_reduction == "mean" else 1
-        cut = (body.double() * unit).clamp(-self.bound, self.bound).flatten()
+        cut = (body.to(wide(body.dtype)) * unit).clamp(-self.bound, self.bound).flatten()
         allowed = math.ceil(self.fraction * len(cut))
         scale = 2 * allowed * 2 * self.bound / self.strength
-        threshold = self.threshold + scale / _SEARCH * laplace((1,), ctx.generator)
-        passes = cut.abs() + 2 * scale / _SEARCH * laplace(cut.shape, ctx.generator) >= threshold
-        order = torch.randperm(len(cut), generator=ctx.generator)
-        chosen = order[passes[order]][:allowed]
-        noised = cut + scale / _RELEASE * laplace(cut.shape, ctx.generator)
+        threshold = self.threshold + scale / _SEARCH * laplace((1,), ctx.generator, cut.dtype)
+        passes = cut.abs() + 2 * scale / _SEARCH * laplace(cut.shape, ctx.generator, cut.dtype) >= threshold
+        chosen = passes.nonzero().flatten()
+        if len(chosen) > allowed:
+            chosen = chosen[torch.randperm(len(chosen), generator=ctx.generator)[:allowed]]
+        noised = cut[chosen] + scale / _RELEASE * laplace(chosen.shape, ctx.generator, cut.dtype)
         sent = torch.zeros_like(cut)
-        sent[chosen] = noised[chosen].clamp(-self.bound, self.bound)
+        sent[chosen] = noised.clamp(-self.bound, self.bound)
         return (sent / unit).reshape(body.shape).to(body.dtype), state

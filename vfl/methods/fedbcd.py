@@ -33,6 +33,7 @@ class Fedbcd:
     local_steps: int = 5
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "penalty"})
 
     def __post_init__(self) -> None:
         if self.local_steps < 1:

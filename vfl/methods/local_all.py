@@ -21,6 +21,7 @@ class LocalAll:
     min_steps: int = 0
 
     evaluate: ClassVar[tuple[Hop, ...]] = SCORE
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     def __post_init__(self) -> None:
         if self.min_steps < 0:

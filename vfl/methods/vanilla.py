@@ -41,8 +41,8 @@ class Vanilla:
     """
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
-    heeds: ClassVar[bool] = True
-    """Whether defenses that change labels or add to the loss are obeyed."""
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "penalty"})
+    """Which defenses beside those of messages and networks are obeyed: labels they make, terms they add to the loss."""
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return the one phase: the aligned rows, epoch after epoch."""

@@ -1,0 +1,185 @@
+"""The tables of the defense sweep, from its rows alone.
+
+`python -m experiments.bench.defense_report` prints them; `--write docs/results/defenses.md` puts them between that
+page's two marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.bench.defense_sweep import ROWS, SETS, TIERS, TOPS, cells, known
+from vfl.metrics.tradeoff import pareto_front
+
+Row = Mapping[str, Any]
+BEGIN, END = "<!-- rows: begin -->", "<!-- rows: end -->"
+TOLD_SETS = {"synthetic_ads": "generator, CVR 0.6 %", "criteo": "Criteo, 10,000 rows"}
+TOLD_TOPS = {"linear": "linear top", "hidden": "top with one hidden layer"}
+ATTACKS = {"norm": "norm", "direction": "direction", "hint_norm": "hint", "likelihood_ratio": "ratio"}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The runs of one stack at one data set and top, one a seed."""
+
+    stack: tuple[Mapping[str, Any], ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """What the stack is called in a table."""
+        told = [" ".join([each["name"], *(f"{k}={v}" for k, v in each.items() if k != "name")]) for each in self.stack]
+        return " + ".join(told) or "none"
+
+    @property
+    def auc(self) -> list[float]:
+        """The test AUC by seed."""
+        return [row["test"]["auc"] for row in self.rows]
+
+    @property
+    def worst(self) -> tuple[str, list[float]]:
+        """The attack whose sign-free leak AUC is greatest on average, and that by seed."""
+        by_attack = {name: self.leak(name, "sign_free") for name in ATTACKS}
+        name = max(by_attack, key=lambda each: statistics.mean(by_attack[each]))
+        return name, by_attack[name]
+
+    def leak(self, attack: str, figure: str) -> list[float]:
+        """Return a figure of an attack by seed; 0.5 where the attack failed or marked nothing."""
+        return [0.5 if (found := row["leakage"][attack].get(figure)) is None else found for row in self.rows]
+
+    def chance(self, attack: str) -> float:
+        """Return what random scores would give the sign-free leak AUC of an attack."""
+        return statistics.mean(row["leakage"][attack]["chance"]["sign_free"] for row in self.rows)
+
+
+def groups(found: Mapping[str, Row], data: str, top: str) -> list[Group]:
+    """Return the groups that have a row, in the order of the sweep."""
+    made: list[Group] = []
+    for stack in (stack for tier in TIERS for stack in tier):
+        keys = [cell.key for cell in cells((data,)) if cell.top == top and cell.stack == stack]
+        rows = tuple(found[key] for key in keys if key in found)
+        if rows:
+            made.append(Group(stack, rows))
+    return made
+
+
+def lines(rows: Path) -> Iterator[str]:
+    """Yield the Markdown lines of all tables."""
+    found = known(rows)
+    for data in SETS:
+        for top in TOPS:
+            made = groups(found, data, top)
+            if made:
+                yield from _table(f"{TOLD_SETS[data]}, {TOLD_TOPS[top]}", made)
+    yield from _mixpro(found)
+    yield from _left_out(found)
+
+
+def _table(title: str, made: Sequence[Group]) -> Iterator[str]:
+    yield f"### {title}"
+    yield ""
+    yield (
+        "| defense | test AUC | less than undefended, same seeds | greatest sign-free leak AUC | by | by chance "
+        "| ratio, all labels known | label epsilon | seeds |"
+    )
+    yield "| --- | --- | --- | --- | --- | ---: | ---: | ---: | ---: |"
+    front = _front(made)
+    bare = {row["seed"]: row["test"]["auc"] for row in made[0].rows} if not made[0].stack else {}
+    for place, group in enumerate(made):
+        worst, leaks = group.worst
+        lost = [bare[row["seed"]] - row["test"]["auc"] for row in group.rows if row["seed"] in bare]
+        epsilon = group.rows[0]["epsilon"]
+        cut = [
+            f"**{group.name}**" if place in front else group.name,
+            spread(group.auc),
+            spread(lost, sign=True) if group.stack and lost else "",
+            spread(leaks),
+            ATTACKS[worst],
+            f"{group.chance(worst):.3f}",
+            f"{statistics.mean(group.leak('likelihood_ratio', 'upper')):.3f}",
+            "none" if epsilon is None else f"{epsilon:.3g}",
+            str(len(group.rows)),
+        ]
+        yield f"| {' | '.join(cut)} |"
+    yield ""
+
+
+def _front(made: Sequence[Group]) -> set[int]:
+    """Return the places that no other beats in both mean utility and mean leak, among stacks with all their seeds."""
+    most = max(len(group.rows) for group in made)
+    full = [place for place, group in enumerate(made) if len(group.rows) == most]
+    points = [(statistics.mean(made[place].auc), statistics.mean(made[place].worst[1])) for place in full]
+    return {full[place] for place in pareto_front(points)}
+
+
+def _mixpro(found: Mapping[str, Row]) -> Iterator[str]:
+    yield "### MixPro: the attacker who keeps its sign, and the one who does not"
+    yield ""
+    told = [f"{name}, {what}" for name in ("norm", "direction") for what in ("signed", "sign-free", "pooled")]
+    yield f"| data and top | defense | {' | '.join(told)} | sign-free by chance |"
+    yield f"| --- | --- |{' ---: |' * (len(told) + 1)}"
+    for data in SETS:
+        for top in TOPS:
+            for group in groups(found, data, top):
+                if group.stack and group.stack[0]["name"] != "mixpro":
+                    continue
+                figures = [
+                    f"{statistics.mean(group.leak(attack, figure)):.3f}"
+                    for attack in ("norm", "direction")
+                    for figure in ("leak_auc", "sign_free", "leak_auc_pooled")
+                ]
+                where = f"{TOLD_SETS[data]}, {TOLD_TOPS[top]}"
+                yield f"| {where} | {group.name} | {' | '.join(figures)} | {group.chance('norm'):.3f} |"
+    yield ""
+
+
+def _left_out(found: Mapping[str, Row]) -> Iterator[str]:
+    missing: dict[tuple[str, str], dict[str, int]] = {}
+    for cell in cells():
+        if cell.key not in found:
+            name = Group(cell.stack, ()).name
+            by_name = missing.setdefault((cell.data, cell.top), {})
+            by_name[name] = by_name.get(name, 0) + 1
+    yield "### Not run"
+    yield ""
+    if not missing:
+        yield "Every cell of the sweep was run."
+    for (data, top), names in missing.items():
+        told = ", ".join(f"{name} ({count} seeds)" for name, count in names.items())
+        yield f"- {TOLD_SETS[data]}, {TOLD_TOPS[top]}: {told}"
+
+
+def spread(values: Sequence[float], sign: bool = False) -> str:
+    """Return the mean with the least and the greatest value."""
+    form = "+.3f" if sign else ".3f"
+    mean = format(statistics.mean(values), form)
+    return mean if len(values) < 2 else f"{mean} [{format(min(values), form)}, {format(max(values), form)}]"
+
+
+def write(page: Path, rows: Path) -> None:
+    """Put the tables between the marks of a page."""
+    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    page.write_text("\n".join([head + BEGIN, "", *lines(rows), "", END + tail]), encoding="utf-8")
+
+
+def main() -> None:
+    """Print the tables or write them into a page."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.bench.defense_report", description=__doc__)
+    parser.add_argument("--rows", type=Path, default=ROWS)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    if options.write:
+        write(options.write, options.rows)
+    else:
+        sys.stdout.write("\n".join(lines(options.rows)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

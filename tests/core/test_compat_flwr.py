@@ -1,0 +1,41 @@
+"""Messages made from checked parts are field for field those that Flower's own constructors make."""
+
+from __future__ import annotations
+
+import pytest
+from flwr.app import Array, Message, RecordDict
+
+from vfl.compat_flwr import array, identify, reply, request
+
+
+def fields(message: Message) -> dict[str, object]:
+    found = dict(message.metadata.__dict__)
+    return {key: value for key, value in found.items() if key not in ("_created_at", "_ttl")}
+
+
+def test_a_request_and_its_reply_are_flowers_own() -> None:
+    identify()
+    content, answer = RecordDict(), RecordDict()
+    ours, theirs = request(content, 3, "train.play"), Message(content, 3, "train.play")
+    for _ in range(2):  # the second comes from the cache
+        assert fields(ours) == fields(theirs)
+        assert ours.content is content
+        assert ours.metadata.created_at == pytest.approx(theirs.metadata.created_at, abs=5)
+        ours = request(content, 3, "train.play")
+    back, expected = reply(answer, ours), Message(answer, reply_to=theirs)
+    assert fields(back) == fields(expected)
+    assert back.content is answer
+    assert back.metadata.ttl == pytest.approx(expected.metadata.ttl, abs=5)
+    assert ours.metadata is not request(content, 3, "train.play").metadata
+
+
+def test_a_message_type_that_flower_refuses_is_refused() -> None:
+    identify()
+    with pytest.raises(ValueError, match="Invalid message type"):
+        request(RecordDict(), 1, "no such.type")
+
+
+def test_an_array_is_flowers_own() -> None:
+    made, theirs = array("<f4", (1, 2), "vfl.raw.v1", b"12345678"), Array("<f4", (1, 2), "vfl.raw.v1", b"12345678")
+    assert made == theirs
+    assert made.object_id == theirs.object_id

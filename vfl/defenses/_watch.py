@@ -1,0 +1,35 @@
+"""What defenses that inspect received messages share: who receives what, and the check of `act`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vfl.defenses import Act, Verdict
+from vfl.defenses._release import Message
+from vfl.types import Role
+
+ACTS = ("report", "repair", "refuse")
+
+
+def receiver_of(message: Message) -> Role:
+    """Return the role that such a message reaches."""
+    return Role.ADVERTISER if message == "embedding" else Role.PUBLISHER
+
+
+def check_act(act: Act) -> None:
+    """Raise `ValueError` for an `act` that is none."""
+    if act not in ACTS:
+        raise ValueError(f"act: got {act!r}, allowed {', '.join(ACTS)}; report changes nothing")
+
+
+def check_warm_up(warm_up: int) -> None:
+    """Raise `ValueError` for a warm-up of no batch."""
+    if warm_up < 1:
+        raise ValueError(f"warm_up: got {warm_up}, allowed whole numbers from 1; 20 batches are moderate")
+
+
+def unsuspicious(body: Tensor) -> Verdict:
+    """Return the verdict on a message of which nothing can be said."""
+    rows = len(body)
+    return Verdict(torch.zeros(rows, dtype=torch.float64), torch.zeros(rows, dtype=torch.bool), body)
