@@ -49,6 +49,7 @@ ALIGNERS: dict[str, list[Options]] = {
 
 ATTACKS: dict[str, list[Options]] = {
     "attribute_inference": [{"known_rows": 100, "steps": 60}],
+    "batch_inversion": [{"steps": 40, "batches": 60}, {"steps": 40, "batches": 60, "top": "trained"}],
     "clustering": [{}, {"on": "embeddings", "rounds": 0}],
     "decoder": [{"known_rows": 100, "steps": 60}],
     "direct_label_inference": [{}],
@@ -68,7 +69,7 @@ ATTACKS: dict[str, list[Options]] = {
     "unsplit_label": [{"steps": 30}],
 }
 
-LOGIT_WIDE = {"direct_label_inference", "equality_solving", "residue"}
+LOGIT_WIDE = {"batch_inversion", "direct_label_inference", "equality_solving", "residue"}
 """Attacks on embeddings that are logits: their contract is run on a cut one wide."""
 
 ADVERTISER_LOOKS = {

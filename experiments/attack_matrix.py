@@ -1,0 +1,202 @@
+"""Write attack x defense tables from the rows of a sweep.
+
+`vfl sweep configs/sweep/attacks.yaml --out DIR --resume` makes the trials, and `configs/sweep/attack_checks.yaml` those
+held against published figures. `python -m experiments.attack_matrix --rows DIR..` keeps one line a trial in
+`docs/results/rows/attacks.jsonl`; it and `python -m experiments.attack_matrix` alone write `docs/results/attacks.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from experiments.attack_notes import CHECKS, CLOSING, OPENING, Check
+from experiments.axes import read_sweep
+from experiments.real_sets import interval
+from experiments.schema import Config
+
+ROWS = Path("docs/results/rows/attacks.jsonl")
+TABLE = Path("docs/results/attacks.md")
+SWEEP = Path("configs/sweep/attacks.yaml")
+HEADLINES = {
+    "labels": ("sign_free", "accuracy"),
+    "proportion": ("mae",),
+    "features": ("nmse",),
+    "attribute": ("auc", "accuracy"),
+    "membership": ("auc",),
+}
+"""The figure shown of an attack, by what it guesses: the first that it has."""
+KEPT = ("leak_auc", "sign_free", "abs_q95", "accuracy", "auc", "nmse", "mae", "prior_only", "upper", "error")
+PLACES = 4
+
+Line = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Take over the rows of sweeps that the command line names, write the tables and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.attack_matrix", description=__doc__)
+    parser.add_argument("--rows", nargs="*", type=Path, default=[], help="folders that sweeps wrote")
+    asked = parser.parse_args(arguments)
+    lines = {line["trial"]: line for line in stored()}
+    lines.update({line["trial"]: line for folder in asked.rows for line in taken(folder)})
+    ordered = sorted(lines.values(), key=lambda line: (line["data"], *map(str, _key(line)), line["seed"]))
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    ROWS.write_text("".join(f"{json.dumps(line)}\n" for line in ordered), encoding="utf-8")
+    wanted = [each.config for each in read_sweep(SWEEP)]
+    TABLE.write_text("\n".join(document(ordered, wanted)) + "\n", encoding="utf-8")
+    return 0
+
+
+def stored() -> list[Line]:
+    """Return the lines that are kept."""
+    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.is_file() else []
+
+
+def taken(folder: Path) -> list[Line]:
+    """Return a line for each trial of a sweep that ended well."""
+    rows = (pq.read_table(path).to_pylist()[0] for path in sorted((folder / "rows").glob("*.parquet")))
+    return [line_of(row) for row in rows if row["status"] == "ok"]
+
+
+def line_of(row: Mapping[str, Any]) -> Line:
+    """Return what is kept of one row of the results store."""
+    metric = "auc" if row["data.classes"] == 2 else "accuracy"
+    keys = dict.fromkeys(key.split(".")[1] for key in row if key.startswith("leakage."))
+    return {
+        "trial": row["trial"],
+        "data": row["config.data.name"],
+        "seed": row["seed"],
+        "looks": json.loads(row["config.threat.adversaries"])[0],
+        "bottom": row["config.model.bottom.name"],
+        "top": row["config.model.top.name"],
+        "defense": named(json.loads(row["config.defense"])),
+        "metric": metric,
+        "utility": round(row[f"utility.test.{metric}"], PLACES),
+        "wall_s": round(row["wall_s"], 1),
+        "attacks": {key: _figures(row, f"leakage.{key}.") for key in keys},
+    }
+
+
+def named(stack: Sequence[Mapping[str, Any]]) -> str:
+    """Return a stack of defenses in one word or a few: `marvell(s=4)`."""
+    texts: list[str] = []
+    for spec in stack:
+        options = {key: value for key, value in sorted(spec.items()) if key not in ("name", "party")}
+        told = ", ".join(
+            f"{key}={value:g}" if isinstance(value, float | int) else value for key, value in options.items()
+        )
+        texts.append(f"{spec['name']}({told})" if told else spec["name"])
+    return " + ".join(texts) or "none"
+
+
+def document(lines: Sequence[Line], wanted: Sequence[Config]) -> list[str]:
+    """Return the document's lines: what was asked, a table a data set and kind of adversary, and outside checks."""
+    cells = [_asked(config) for config in wanted]
+    done = {_cell(line) for line in lines}
+    found = [OPENING.format(trials=len(cells), done=len(done & set(cells)))]
+    for data, looks, top, bottom in dict.fromkeys(cell[:4] for cell in cells):
+        own = [line for line in lines if _cell(line)[:4] == (data, looks, top, bottom)]
+        defenses = list(dict.fromkeys(cell[4] for cell in cells if cell[:4] == (data, looks, top, bottom)))
+        found += ["", f"## {data}: the {looks} looks, {bottom} bottoms, top {top}", "", *table(own, defenses)]
+    return [*found, "", *_checks(lines), "", CLOSING]
+
+
+def table(lines: Sequence[Line], defenses: Sequence[str]) -> list[str]:
+    """Return one table: a row a defense, a column an attack; `not run` where no trial has ended."""
+    if not lines:
+        return ["Not run."]
+    attacks = list(dict.fromkeys(key for line in lines for key in line["attacks"]))
+    metric = lines[0]["metric"]
+    heads = ["defense", "seeds", f"test {metric}", *attacks]
+    kinds = [_shown([line["attacks"][key] for line in lines if key in line["attacks"]]) for key in attacks]
+    text = [_row(heads), "|" + "---|" * len(heads), _row(["(figure)", "", "", *kinds])]
+    for name, key in (("(chance)", "chance"), ("(prior only)", "prior_only")):
+        text.append(_row([name, "", "", *(_mean(lines, attack, key) for attack in attacks)]))
+    plain = [line for line in lines if line["defense"] == "none"]
+    text.append(_row(["(upper, undefended)", "", "", *(_mean(plain, attack, "upper") for attack in attacks)]))
+    for defense in defenses:
+        own = [line for line in lines if line["defense"] == defense]
+        if not own:
+            text.append(_row([defense, 0, *["not run"] * (len(attacks) + 1)]))
+            continue
+        cells = [_value(own, attack, kind) for attack, kind in zip(attacks, kinds, strict=True)]
+        text.append(_row([defense, len(own), interval([line["utility"] for line in own]), *cells]))
+    return text
+
+
+def _checks(lines: Sequence[Line]) -> list[str]:
+    text = [
+        "## Beside published figures",
+        "",
+        _row(["what", "published", "here", "why they differ"]),
+        "|---|---|---|---|",
+    ]
+    return [*text, *(_row([check.what, check.published, _here(check, lines), check.why]) for check in CHECKS)]
+
+
+def _here(check: Check, lines: Sequence[Line]) -> str:
+    own = [line for line in lines if (line["data"], line["defense"]) == (check.data, check.defense)]
+    if check.attack == "":
+        values = [line["utility"] for line in own if line["looks"] == "publisher" and line["top"] == "linear"]
+    else:
+        values = [line["attacks"].get(check.attack, {}).get(check.figure) for line in own]
+    known = [value for value in values if value is not None]
+    return f"{interval(known)} ({len(known)} seeds)" if known else "not run"
+
+
+def _figures(row: Mapping[str, Any], prefix: str) -> Line:
+    headline = _headline(row, prefix)
+    figures = {key: row.get(prefix + key) for key in KEPT}
+    figures |= {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(f"{prefix}controls.")}
+    figures["chance"] = row.get(f"{prefix}chance.{headline}")
+    kept = {key: round(value, PLACES) if isinstance(value, float) else value for key, value in figures.items()}
+    return {"headline": headline, **{key: value for key, value in kept.items() if value is not None}}
+
+
+def _headline(row: Mapping[str, Any], prefix: str) -> str:
+    names = HEADLINES.get(row.get(f"{prefix}target") or "", ())
+    return next((name for name in names if row.get(prefix + name) is not None), "")
+
+
+def _shown(figures: Iterable[Line]) -> str:
+    return next((each["headline"] for each in figures if each["headline"]), "")
+
+
+def _mean(lines: Iterable[Line], attack: str, key: str) -> str:
+    values = [line["attacks"].get(attack, {}).get(key) for line in lines]
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.3f}" if known else ""
+
+
+def _value(lines: Sequence[Line], attack: str, kind: str) -> str:
+    values = [line["attacks"].get(attack, {}).get(kind) for line in lines]
+    known = [value for value in values if value is not None]
+    return interval(known) if known else "no figure"
+
+
+def _row(cells: Sequence[Any]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def _asked(config: Config) -> tuple[Any, ...]:
+    stack = [spec.member for spec in config.defense]
+    looks, model = config.threat.adversaries[0], config.model
+    return (config.data.name, looks, model.top.name, model.bottom.name, named(stack), config.seed)
+
+
+def _cell(line: Line) -> tuple[Any, ...]:
+    return (*_key(line), line["seed"])
+
+
+def _key(line: Line) -> tuple[Any, ...]:
+    return (line["data"], line["looks"], line["top"], line["bottom"], line["defense"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
