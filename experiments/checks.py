@@ -78,7 +78,7 @@ def _wrong_side(spec: DefenseSpec, key: str, side: str) -> list[UserError]:
     if spec.party is None or role == side:
         return []
     allowed = ADVERTISER if side == ADVERTISER else "a publisher"
-    message = refusal(spec.party, f"{allowed}, whose messages {spec.name!r} acts on", "remove `party`")
+    message = refusal(spec.party, f"{allowed}, where {spec.name!r} acts", "remove `party`")
     return [ConfigError(message, key=f"{key}.party")]
 
 

@@ -18,7 +18,13 @@ from experiments.commandline import Json, Sets
 from experiments.commandline import PlainCommand as _PlainCommand
 from experiments.commandline import examples as _examples
 from experiments.data_cli import data_app
+from experiments.deploy_cli import deploy_app
+from experiments.keys_cli import keys_app
 from experiments.output import emit_errors, emit_json, emit_line, strict
+from experiments.predict_cli import EPILOG as _PREDICT
+from experiments.predict_cli import predict
+from experiments.report_cli import EPILOG as _REPORT
+from experiments.report_cli import report
 from vfl.errors import ConfigError, UserError, VflError
 
 INTERRUPTED = 130
@@ -40,6 +46,10 @@ config_app = typer.Typer(
 )
 app.add_typer(config_app, name="config")
 app.add_typer(data_app, name="data")
+app.add_typer(keys_app, name="keys")
+app.add_typer(deploy_app, name="deploy")
+app.command("predict", cls=_PlainCommand, epilog=_PREDICT)(predict)
+app.command("report", cls=_PlainCommand, epilog=_REPORT)(report)
 
 
 @app.callback(invoke_without_command=True)
@@ -81,7 +91,7 @@ def simulate(  # noqa: PLR0913 - a command's parameters are its options
     the default run is made.
     """
     from experiments.config import load, origin_of
-    from experiments.folder import CONFIG, finished, read_row, require_fresh, require_run
+    from experiments.folder import CONFIG, finished, other_name, read_row, require_fresh, require_run
 
     if resume is not None:
         given = {"CONFIG": config, "--set": sets, "--backend": backend, "--seed": seed, "--out": out}
@@ -91,7 +101,7 @@ def simulate(  # noqa: PLR0913 - a command's parameters are its options
             return _show_row(read_row(resume), as_json)
         config = resume / CONFIG
     if out is not None:
-        require_fresh(out, f"name another one, or go on with it: --resume {out}")
+        require_fresh(out, other_name(out))
     asked = load(config, sets or (), seed=seed, backend=backend)
     if ray_address is not None and asked.backend != "ray":
         raise ConfigError(

@@ -155,6 +155,32 @@ def dump(config: Config) -> str:
     )
 
 
+def dump_changed(config: Config) -> str:
+    """Return YAML of what differs from the defaults alone, that `load` reads back to the same configuration."""
+    values = _changed(resolved(config), resolved(Config()))
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
+
+
+def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys whose values differ; a member that differs keeps its name, entries of lists lose null keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        default = defaults.get(key)
+        if value == default and key in defaults:
+            continue
+        if isinstance(value, dict) and isinstance(default, dict):
+            named = {"name": value["name"]} if "name" in value else {}
+            found[key] = {**named, **_changed(value, default)}
+        elif isinstance(value, list):
+            found[key] = [
+                {name: each for name, each in entry.items() if each is not None} if isinstance(entry, dict) else entry
+                for entry in value
+            ]
+        else:
+            found[key] = value
+    return found
+
+
 def run_id(config: Config, data_hash: str, version: str) -> str:
     """Return 12 hex digits that name what is computed: same id, same row.
 
@@ -195,6 +221,7 @@ __all__ = [
     "Origin",
     "check_members",
     "dump",
+    "dump_changed",
     "json_schema",
     "load",
     "origin_of",

@@ -23,6 +23,12 @@ def require_run(folder: Path) -> None:
         raise UserError(f"not a run directory (it has no {CONFIG}); name what `vfl simulate` wrote", where=str(folder))
 
 
+def other_name(folder: Path) -> str:
+    """Return what to do where `folder` is taken: only what is a run can be gone on with."""
+    is_run = (folder / CONFIG).is_file()
+    return f"name another one, or go on with it: --resume {folder}" if is_run else "name another one"
+
+
 def require_fresh(folder: Path, advice: str, option: str = "--out") -> None:
     """Raise `UserError`, ending in `advice`, where something stands at `folder` already; an empty directory may."""
     if folder.is_dir() and not any(folder.iterdir()):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import secrets
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
+from parties.faults import Faults
 from parties.spec import ModelSpec, PartySpec, TrainSpec
 from vfl.align import Aligner
 from vfl.coordinator import Plan
@@ -20,6 +23,7 @@ from vfl.data.shard import official_test
 from vfl.data.timing import by_time
 from vfl.errors import ConfigError, DataError
 from vfl.grid import Roster
+from vfl.identity import drawn, stored
 from vfl.methods import Method
 from vfl.registry import build, find
 from vfl.seeds import Seeds
@@ -96,6 +100,26 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
     ]
 
 
+def with_credentials(config: Config, specs: Sequence[PartySpec]) -> list[PartySpec]:
+    """Return the specs with what each party signs its greeting by: its key file, or a key drawn for this run.
+
+    Raises `DataError` where `wire.keys` lacks a party's keys. Nothing is added where envelopes are not sealed.
+    """
+    if not config.sealed:
+        return list(specs)
+    run, parties = secrets.token_hex(16), tuple(spec.party for spec in specs)
+    if config.wire.keys is None:
+        found = drawn(run, parties)
+    else:
+        folder = Path(config.wire.keys).resolve()
+        found = {party: stored(run, folder, party) for party in parties}
+        absent = [party for party in parties if party not in found[party].registry]
+        if absent:
+            message = f"got no public key of {', '.join(absent)}; run `vfl keys init {folder} {' '.join(absent)}`"
+            raise DataError(message, key="wire.keys", where=str(folder))
+    return [replace(spec, credentials=found[spec.party]) for spec in specs]
+
+
 def party_folder(run: Path, party: PartyId) -> Path:
     """Return the folder of a run directory that a party alone may hold."""
     return run / REFEREE if party == REFEREE else run / "parties" / party
@@ -106,7 +130,21 @@ def coordinator_plan(config: Config) -> Plan:
     aligner: Aligner = build("align", config.aligner)
     method: Method = build("method", config.method.member)
     phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
-    return Plan(aligner.hops, phases, method.evaluate, config.train.checkpoint_every, config.train.select)
+    return Plan(
+        align=aligner.hops,
+        phases=phases,
+        evaluate=method.evaluate,
+        checkpoint_every=config.train.checkpoint_every,
+        select=config.train.select,
+        restarts=config.faults.restarts,
+        without=config.faults.without,
+    )
+
+
+def faults(config: Config) -> Faults:
+    """Return what links and machines do to the run."""
+    asked = config.faults
+    return Faults(asked.latency_ms / 1000, asked.loss, asked.duplicate, asked.crash, asked.retries)
 
 
 def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:
@@ -137,9 +175,11 @@ def check_transcript(config: Config, world: World) -> None:
         return recorded_bytes(steps, every, per_step) + (evaluated // every if every else 0)
 
     if total(config.record.every) > limit:
-        fits = next(every for every in range(config.record.every, 2**31) if total(every) <= limit)
+        rarest = steps + evaluated + 1  # records the first round and no other
+        fits = bisect_left(range(rarest), True, lo=config.record.every, key=lambda every: total(every) <= limit)
+        advice = f"set record.every={fits}" if fits < rarest else "lower train.batch_size or model.embedding_dim"
         got = f"a transcript of {total(config.record.every) / 2**20:.0f} MB"
-        raise ConfigError(f"got {got}, allowed {config.record.max_mb}; set record.every={fits}", key="record.max_mb")
+        raise ConfigError(f"got {got}, allowed {config.record.max_mb}; {advice}", key="record.max_mb")
 
 
 def _cut(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ import pyarrow.parquet as pq
 
 from experiments.config import load as load_config
 from experiments.config import resolved
-from experiments.folder import CONFIG, ROW, finished, read_row
+from experiments.folder import CONFIG, ROW, finished, later_attacks, read_row
+from experiments.present import size
+from experiments.progress import duration
 from vfl.errors import UserError
 from vfl.store import write_whole
 
@@ -79,7 +82,23 @@ def write(out: Path, row: Row) -> None:
 def known(out: Path) -> dict[str, str]:
     """Return the status of each trial that has a row."""
     paths = sorted((out / ROWS).glob("*.parquet"))
-    return {path.stem: str(pq.read_table(path, columns=["status"])["status"][0].as_py()) for path in paths}
+    return {path.stem: str(pq.ParquetFile(path).read(["status"])["status"][0].as_py()) for path in paths}
+
+
+def summary(out: Path, trial: str) -> str:
+    """Return one trial of a sweep in a line: what it is worth, its worst leak of labels, and what it took."""
+    row = pq.ParquetFile(out / ROWS / f"{trial}.parquet").read().to_pylist()[0]
+    if row["status"] != "ok":
+        return f"{trial}: {row['error']}"
+    leaks = {key.split(".")[1]: value for key, value in row.items() if re.fullmatch(r"leakage\.[^.]+\.leak_auc", key)}
+    known = {name: max(value, 1 - value) for name, value in leaks.items() if value is not None}
+    auc = row.get("utility.test.auc")
+    words = [] if auc is None else [f"AUC {auc:.4f}"]
+    words += [f"worst leak AUC {max(known.values()):.3f}"] if known else []
+    words += [duration(row["wall_s"])]
+    words += [f"{row['peak_rss_mb']:,.0f} MB"] if row["peak_rss_mb"] is not None else []
+    words.append(f"{size(row['bytes'])} sent")
+    return f"{trial}: {', '.join(words)}"
 
 
 def load(path: Path | str) -> pd.DataFrame:
@@ -87,20 +106,31 @@ def load(path: Path | str) -> pd.DataFrame:
 
     A figure that a trial does not have is missing. Raises `UserError` where there is no finished run.
     """
-    folder = Path(path)
+    frame = pa.concat_tables(_tables(Path(path)), promote_options="permissive").to_pandas()
+    return frame.sort_values("trial", ignore_index=True)
+
+
+def rows(path: Path | str) -> list[Row]:
+    """Return the same as one mapping a trial, each with the columns that it has, in the types it was written in."""
+    found = [table.to_pylist()[0] for table in _tables(Path(path))]
+    return sorted(found, key=lambda row: str(row["trial"]))
+
+
+def _tables(folder: Path) -> list[pa.Table]:
     if not folder.is_dir():
         raise UserError("no such directory; name what `vfl sweep` or `vfl simulate` wrote", where=str(folder))
     files = sorted((folder / ROWS).glob("*.parquet"))
     tables = [_read(file) for file in files] if files else [_table(run) for run in _runs(folder)]
     if not tables:
-        raise UserError("got no finished run in it, allowed a sweep or run directories; run one first", where=str(path))
-    frame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
-    return frame.sort_values("trial", ignore_index=True)
+        raise UserError(
+            "got no finished run in it, allowed a sweep or run directories; run one first", where=str(folder)
+        )
+    return tables
 
 
 def _read(file: Path) -> pa.Table:
     try:
-        table = pq.read_table(file)
+        table = pq.ParquetFile(file).read()
     except (OSError, pa.ArrowInvalid) as error:
         reason = type(error).__name__
         raise UserError(f"cannot be read ({reason}); delete it and resume the sweep", where=str(file)) from None
@@ -117,5 +147,7 @@ def _runs(folder: Path) -> list[Path]:
 
 def _table(run: Path) -> pa.Table:
     row = read_row(run)
+    later = {f"{name} (later)": figures for name, figures in later_attacks(run).items()}
+    row = {**row, "leakage": {**row["leakage"], **later}}
     config = resolved(load_config(run / CONFIG))
     return pa.table({key: [value] for key, value in row_of(str(row["run_id"]), config, row).items()})

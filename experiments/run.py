@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from experiments import config as configs
 from experiments import rundir
 from experiments.account import ledger
+from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
 from experiments.leakage import Target, attack_all, check_threat, require_transcript, unmarked
@@ -28,20 +29,24 @@ from experiments.plan import (
     adversaries,
     check_transcript,
     coordinator_plan,
+    faults,
     largest_body_bytes,
     open_world,
     party_folder,
     party_specs,
+    with_credentials,
 )
 from experiments.progress import Progress
 from experiments.schema import ADVERTISER, AttackSpec, Config
+from parties.confine import landlock_abi
+from parties.faults import faulty
 from parties.isolate import Isolation
 from parties.local import local_grid
 from parties.spec import PartySpec
 from vfl.compat_flwr import COORDINATOR_NODE, new_context
 from vfl.coordinator import Fit, server_app
 from vfl.coordinator import Progress as Fitted
-from vfl.errors import PartyError, UserError
+from vfl.errors import InterruptedRunError, PartyError, UserError
 from vfl.grid import PartyGrid
 from vfl.metrics.utility import LEAST_ROWS
 from vfl.seeds import Seeds
@@ -123,9 +128,16 @@ def simulate(
             rundir.remember(target, run_id, data_hash(world))
         return _simulate(config, world, target, _Call(run_id, ray_address, resume is not None, began, shared), progress)
     except UserError:
-        if resume is None:
+        if resume is None and not ((target / rundir.COORDINATOR_FILE).exists() or rundir.is_trained(target)):
             rundir.undo(target, target if out is None else made)
         raise
+    except PartyError as error:
+        raise type(error)(f"{error}; go on with vfl simulate --resume {target}") from error
+    except KeyboardInterrupt:
+        raise InterruptedRunError(f"interrupted; go on with vfl simulate --resume {target}") from None
+    except OSError as error:
+        advice = f"mend that, then go on with vfl simulate --resume {target}"
+        raise PartyError(f"the run cannot write or read its files: {error.strerror or error}; {advice}") from error
 
 
 def prepare(config: Config) -> tuple[Config, World, str]:
@@ -189,10 +201,10 @@ class _Call:
 
 
 def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Progress) -> dict[str, Any]:
-    specs = party_specs(config, world, out)
+    specs = with_credentials(config, party_specs(config, world, out))
     with Isolation() if call.shared is None else nullcontext(call.shared.isolation) as isolation:
         fitted, path = _train(config, world, specs, out, call, progress)
-        rundir.write_steps(out, fitted.progress)
+        rundir.write_steps(out, fitted.progress, config.train.batch_size)
         rundir.write_status(out, "reference", 0, 0)
         progress.start("reference", 0)
         figures = isolation.call("parties.judging:judge", _judging(config, specs, out, _cache(config, world, call)))
@@ -204,7 +216,8 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
         for spec in specs:
             shutil.rmtree(party_folder(out, spec.party) / "transcript", ignore_errors=True)
     rundir.write_json(out / "row.json", row)
-    (out / rundir.COORDINATOR_FILE).unlink(missing_ok=True)
+    for name in (rundir.COORDINATOR_FILE, rundir.PREVIOUS_FILE):
+        (out / name).unlink(missing_ok=True)
     steps = len(fitted.progress.losses)
     rundir.write_status(out, "done", steps, steps)
     return row
@@ -232,10 +245,14 @@ def _train(
 
 def _grid(config: Config, world: World, specs: Sequence[PartySpec], ray_address: str | None) -> PartyGrid:
     if config.backend == "local":
-        return local_grid(specs, config.transport)
-    from parties.ray import ray_grid
+        grid = local_grid(specs, config.transport)
+    else:
+        from parties.ray import ray_grid
 
-    return ray_grid(specs, config.transport, largest_body_bytes(config, world), ray_address)
+        grid = ray_grid(
+            specs, config.transport, largest_body_bytes(config, world), ray_address, config.faults.timeout_s
+        )
+    return faulty(grid, faults(config), Seeds(config.seed))
 
 
 def _cache(config: Config, world: World, call: _Call) -> str | None:
@@ -250,7 +267,7 @@ def _cache(config: Config, world: World, call: _Call) -> str | None:
 def _judging(config: Config, specs: Sequence[PartySpec], out: Path, cache: str | None) -> dict[str, Any]:
     seeds = Seeds(config.seed).scope("referee")
     folder = str(party_folder(out, REFEREE))
-    players = [spec for spec in specs if spec.party != REFEREE]
+    players = [replace(spec, credentials=None) for spec in specs if spec.party != REFEREE]
     return {"specs": players, "folder": folder, "references": list(config.references), "seeds": seeds, "cache": cache}
 
 
@@ -296,7 +313,10 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "gain": figures["gain"],
         "method": {"name": facts.config.method.name, **figures["method"]},
         "leakage": dict(leakage),
-        "privacy": {"ledger": ledger(facts.config, facts.world)},
+        "privacy": {
+            "ledger": ledger(facts.config, facts.world),
+            "wire": crossings(facts.config, facts.world, fit.closing),
+        },
         "integrity": integrity(party_specs(facts.config, facts.world, None), fit.closing),
         "cost": _cost(facts, fit),
     }
@@ -338,6 +358,10 @@ def _notes(facts: _Facts, fit: Fit, leakage: Mapping[str, Any]) -> list[str]:
             f"a column has {vocabulary:.0f} ids and training passes {config.train.epochs} times over them: "
             "click models overfit sparse ids from the second epoch on; compare with train.epochs=1"
         )
+    notes += [
+        f"{party} stayed away from step {step} on: the mean embedding it last sent was used in its place"
+        for party, step in fit.absent.items()
+    ]
     if fit.rows(Pool.TEST) < LEAST_ROWS:
         notes.append(f"fewer than {LEAST_ROWS} test rows: no intervals and no p; raise holdout.test")
     notes += [
@@ -348,6 +372,10 @@ def _notes(facts: _Facts, fit: Fit, leakage: Mapping[str, Any]) -> list[str]:
     notes += facts.world.described.notes
     if facts.world.described.synthetic:
         notes.append("the data are synthetic: no figure here says anything about real users")
+    if len(facts.world.described.classes) > 2:
+        notes.append("positives, base_rate and calibration_ratio are figures of two classes: null with more")
+    if leakage and not landlock_abi():
+        notes.append("this kernel has no Landlock: attacks were held by Python's audit hook alone; trust their code")
     if config.backend == "local":
         notes.append("backend local: all parties share one process, so peak_rss_mb is that process for each of them")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import shutil
@@ -13,12 +14,15 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.folder import make, require_fresh
+from experiments.folder import make, other_name, require_fresh
 from vfl.coordinator import Progress as Fitted
 from vfl.errors import UserError
 from vfl.store import write_whole
 
-COORDINATOR_FILE, VERSIONS = "coordinator.json", "versions.json"
+COORDINATOR_FILE, PREVIOUS_FILE = "coordinator.json", "coordinator-previous.json"
+VERSIONS, STATUS = "versions.json", "status.json"
+LEAST_ROWS = 32
+"""Rows that a training loss in the shareable part is over at least."""
 SAME = ("vfl-platform", "torch")
 """What a run cannot change in between: another version may compute something else."""
 PACKAGES = ("vfl-platform", "torch", "flwr", "ray", "numpy", "pandas", "opacus", "cryptography")
@@ -27,7 +31,7 @@ PACKAGES = ("vfl-platform", "torch", "flwr", "ray", "numpy", "pandas", "opacus",
 def fresh(out: Path | None, run_id: str) -> Path:
     """Make and return the run directory: `out`, which must be new or empty, or the first free `runs/RUN_ID[-N]`."""
     if out is not None:
-        require_fresh(out, f"name another one, or go on with it: --resume {out}")
+        require_fresh(out, other_name(out))
         make(out)
         return out
     for number in range(1, 10_000):
@@ -64,35 +68,57 @@ def write_json(path: Path, value: object) -> None:
 
 def write_status(out: Path, phase: str, step: int, steps: int) -> None:
     """Say where the run stands, for whoever watches the directory."""
-    write_json(out / "status.json", {"phase": phase, "step": step, "steps": steps, "updated": time.time()})
+    write_json(out / STATUS, {"phase": phase, "step": step, "steps": steps, "updated": time.time()})
 
 
-def write_steps(out: Path, fitted: Fitted) -> None:
-    """Write one row a training step: its loss, and the validation loss where an epoch ended."""
-    steps = range(1, len(fitted.losses) + 1)
-    valid = pd.Series([fitted.valid.get(step) for step in steps], dtype="float64")
-    frame = pd.DataFrame({"step": steps, "loss": pd.Series(fitted.losses, dtype="float64"), "valid_loss": valid})
+def is_trained(out: Path) -> bool:
+    """Return whether the run in `out` has trained to its end: what comes after can be mended without training again."""
+    path = out / STATUS
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["phase"] in ("reference", "attack", "done")
+
+
+def write_steps(out: Path, fitted: Fitted, batch_size: int) -> None:
+    """Write the training loss, and the validation loss where an epoch ended, by the number of the step.
+
+    Losses of small batches are means over the steps up to this one that hold `LEAST_ROWS` rows: the file may be passed
+    on, and the loss of one row tells its label.
+    """
+    group = -(-LEAST_ROWS // batch_size)
+    losses = pd.Series(fitted.losses, dtype="float64", index=range(1, len(fitted.losses) + 1))
+    means = losses.rolling(group, min_periods=group).mean().iloc[group - 1 :: group]
+    valid = pd.Series(fitted.valid, dtype="float64")
+    frame = pd.DataFrame({"loss": means, "valid_loss": valid}).rename_axis("step").reset_index()
     frame.to_parquet(out / "steps.parquet", index=False)
 
 
 def save_progress(out: Path, fitted: Fitted) -> None:
-    """Write all the coordinator needs to go on from the parties' checkpoints of this step."""
-    fields = {name: getattr(fitted, name) for name in ("step", "done", "losses", "wall_s")}
-    write_json(out / COORDINATOR_FILE, {**fields, "valid": {str(step): loss for step, loss in fitted.valid.items()}})
+    """Write all the coordinator needs to go on from the parties' checkpoints of this step; the one before is kept."""
+    path = out / COORDINATOR_FILE
+    if path.exists():
+        path.replace(out / PREVIOUS_FILE)
+    fields: dict[str, Any] = {name: getattr(fitted, name) for name in ("step", "done", "losses", "wall_s")}
+    fields["valid"] = {str(step): loss for step, loss in fitted.valid.items()}
+    write_json(path, {**fields, "sha256": _checksum(fields)})
 
 
 def load_progress(out: Path) -> Fitted | None:
-    """Return what `save_progress` wrote; `None` where the run has no checkpoint yet."""
-    path = out / COORDINATOR_FILE
-    if not path.exists():
+    """Return what `save_progress` wrote, last or else the time before; `None` where the run has no checkpoint yet."""
+    path = next((path for path in (out / COORDINATOR_FILE, out / PREVIOUS_FILE) if path.exists()), None)
+    if path is None:
         return None
     try:
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if fields.pop("sha256") != _checksum(fields):
+            raise ValueError("checksum")
         fields["valid"] = {int(step): loss for step, loss in fields["valid"].items()}
         return Fitted(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"cannot be read ({type(error).__name__}); delete it to start the run again"
-        raise UserError(message, where=str(path)) from None
+        advice = "delete it to go on from the checkpoint before, or to start the run again where there is none"
+        raise UserError(f"is not as it was written ({type(error).__name__}); {advice}", where=str(path)) from None
+
+
+def _checksum(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def remember(out: Path, run_id: str, data: str) -> None:

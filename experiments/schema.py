@@ -74,10 +74,14 @@ Named = Annotated[Spec, _SHORT]
 
 
 class Wire(Section):
-    """How a body is written on the wire, and whether it is sealed between parties."""
+    """How a body is written on the wire, and whether it is sealed between parties.
+
+    `keys` is a folder that `vfl keys init` wrote; without one, key pairs are drawn for the run.
+    """
 
     codec: Literal["raw", "f16", "int8"] = "raw"
     channel: Literal["auto", "on", "off"] = "auto"
+    keys: str | None = None
 
 
 class DataSpec(Spec):
@@ -242,6 +246,25 @@ class Record(Section):
     keep: Literal["run", "marks"] = "run"
 
 
+class FaultsSection(Section):
+    """What links and machines do to the run, as chances for each message; a run computes the same whatever happens.
+
+    `loss` is of a message or its answer, which is then sent again up to `retries` times; `crash` is of its party, which
+    then goes on from its checkpoint, up to `restarts` times in a run. A party that says nothing for `timeout_s` counts
+    as gone (with ray; in one process parties cannot hang apart). A party gone for good ends the run (`without: stop`);
+    with `impute`, the advertiser goes on with the mean embedding that it last had of that publisher.
+    """
+
+    latency_ms: float = Field(0.0, ge=0)
+    loss: float = Field(0.0, ge=0, lt=1)
+    duplicate: float = Field(0.0, ge=0, lt=1)
+    crash: float = Field(0.0, ge=0, lt=1)
+    retries: int = Field(8, ge=0)
+    restarts: int = Field(2, ge=0)
+    timeout_s: float = Field(600.0, gt=0)
+    without: Literal["stop", "impute"] = "stop"
+
+
 Reference = Literal["advertiser_alone", "central"]
 NORM, DIRECTION = AttackSpec(name="norm"), AttackSpec.model_validate({"name": "direction", "hints": 1})
 
@@ -264,6 +287,7 @@ class Config(Section):
     attack: Annotated[tuple[Annotated[AttackSpec, _SHORT], ...], Field(strict=False)] = (NORM, DIRECTION)
     threat: Threat = Threat()
     record: Record = Record()
+    faults: FaultsSection = FaultsSection()
     references: Annotated[tuple[Reference, ...], Field(strict=False)] = ("advertiser_alone", "central")
 
     @property

@@ -80,11 +80,11 @@ def sweep(trials: Sequence[Trial], out: Path, workers: int, resume: bool, progre
     make(out)
     status = results.known(out)
     left = [trial for trial in trials if status.get(trial.key) != "ok"]
-    progress.start("sweep", len(trials))
+    progress.start("sweep", len(left))  # those of an earlier call took no time of this one
     finished, failed = len(trials) - len(left), 0
-    for done, (key, error) in enumerate(_run_all(left, out, workers), start=len(trials) - len(left) + 1):
+    for done, (key, error) in enumerate(_run_all(left, out, workers), start=1):
         finished, failed = finished + (not error), failed + bool(error)
-        progress.advance("sweep", done, f"{key} {error}" if error else key)
+        progress.advance("sweep", done, results.summary(out, key))
     progress.finish("sweep")
     shutil.rmtree(out / REFERENCES, ignore_errors=True)
     counts = {"trials": len(trials), "finished": finished, "failed": failed}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import cast
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from parties.spec import PartySpec
 from parties.teacher import Teacher
 from vfl.align import Alignment, AlignSide, Ids
 from vfl.data.cut import Shard
-from vfl.data.encode import EncodeOptions, fit
+from vfl.data.encode import EncodeOptions, Encoder, fit
 from vfl.data.shard import LocalFrame, load_features, load_ids, load_keys
 from vfl.exchange import Mail, Outgoing
 from vfl.holding import TABLE_FILE, save_table
@@ -71,6 +73,27 @@ class FeatureParty:
             relabel = partial(_relabel, mounts, labels.open(), training, teacher)
             self._rows = Rows(features, alignment, relabel(0), spec.shared, base, leftover)
             self._rows.relabel = relabel if mounts.each_epoch else None
+        self._sit(self._rows, schema, mounts)
+        counts = {"train": alignment.train, "valid": alignment.valid, "test": alignment.test}
+        held = {f"held/{who}": float(count) for who, count in alignment.held.items()}
+        report = {**{key: float(value) for key, value in counts.items()}, "only": float(len(alignment.only)), **held}
+        return {**report, "largest_vocabulary": float(max(schema.sizes, default=0))}
+
+    def serve(self, frame: pd.DataFrame, trained: Path) -> None:
+        """Take other rows in place of this party's own, all of them to be scored, as it was trained to encode them.
+
+        `trained` is the party's folder of the finished run. Raises `DataError` for a frame that lacks a column.
+        """
+        encoder = Encoder.from_json((trained / "encoder.json").read_text(encoding="utf-8"))
+        nobody = torch.empty(0, dtype=torch.int64)
+        alignment = Alignment(torch.arange(len(frame)), 0, 0, len(frame), nobody)
+        rows = self._rows = Rows(encoder.transform(frame), alignment, None, self._spec.shared)
+        self._schema = encoder.schema
+        self._sit(rows, encoder.schema, mount(self._spec.defenses, self._spec.seeds, self._spec.classes))
+
+    def _sit(self, rows: Rows, schema: TableSchema, mounts: Mounts) -> None:
+        """Build this party's side of the method at a desk with these rows."""
+        spec = self._spec
         self._side = self._make_side(
             Desk(
                 party=spec.party,
@@ -81,7 +104,7 @@ class FeatureParty:
                 widths=spec.model.widths,
                 train=spec.train.options(),
                 seeds=spec.seeds.scope("method"),
-                rows=self._rows,
+                rows=rows,
                 imputer=partial(build, "impute"),
                 bottom=lambda: self._bottom(mounts, schema),
                 top=lambda width: mounts.wrap("top", spec.model.build_top(width, spec.classes, spec.seeds)),
@@ -89,10 +112,6 @@ class FeatureParty:
             )
         )
         self._restore_side()
-        counts = {"train": alignment.train, "valid": alignment.valid, "test": alignment.test}
-        held = {f"held/{who}": float(count) for who, count in alignment.held.items()}
-        report = {**{key: float(value) for key, value in counts.items()}, "only": float(len(alignment.only)), **held}
-        return {**report, "largest_vocabulary": float(max(schema.sizes, default=0))}
 
     def alignment(self) -> Alignment:
         """Return the alignment after the cut, from the aligner or from the checkpoint that was resumed."""
@@ -111,6 +130,10 @@ class FeatureParty:
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step."""
         return cast(Rows, self._rows).batch(step)
+
+    def expected(self, step: Step) -> int | None:
+        """Return how many aligned rows a step is about; `None` before they are known."""
+        return None if self._rows is None else len(self._rows.batch(step).rows)
 
     def own(self, step: Step, rows: Tensor) -> Batch | None:
         """Return this party's own rows of some handles, for its defenses; `None` where it does not hold them all."""

@@ -7,19 +7,19 @@ the interpreter while it computes. What a party computes does not depend on it.
 from __future__ import annotations
 
 import os
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from flwr.app import Context, Message
 
 from parties.advertiser import advertiser
+from parties.failure import failed
 from parties.party import Party
 from parties.publisher import publisher
 from parties.referee import referee
 from parties.spec import PartySpec
 from vfl.compat_flwr import identify, new_context
-from vfl.errors import PartyError, VflError
+from vfl.errors import PartyError, PartyGoneError, VflError
 from vfl.grid import PLAY, PartyGrid, Report, Roster, walk
 from vfl.types import Hop, PartyId, Role, Step
 
@@ -29,11 +29,16 @@ MAKERS = {Role.PUBLISHER: publisher, Role.ADVERTISER: advertiser, Role.REFEREE: 
 class LocalCarrier:
     """Calls the `ClientApp` of each party. Messages are real Flower messages; tensors were severed when encoded."""
 
-    def __init__(self, roster: Roster, parties: Mapping[PartyId, Party]) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        parties: Mapping[PartyId, Party],
+        remake: Callable[[], Mapping[PartyId, Party]] | None = None,
+    ) -> None:
         self.path = "local"
         self._roster = roster
-        self._parties = {roster.node(name): party for name, party in parties.items()}
-        self._contexts: dict[int, Context] = {node: new_context(node) for node in self._parties}
+        self._remake = remake
+        self._seat(parties)
         others = min(len(parties), os.cpu_count() or 1) - 1
         self._threads = ThreadPoolExecutor(others, thread_name_prefix="party") if others else None
 
@@ -59,16 +64,32 @@ class LocalCarrier:
         if self._threads is not None:
             self._threads.shutdown()
 
+    def kill(self, party: PartyId) -> None:
+        """Drop a party with all it knows."""
+        self._parties.pop(self._roster.node(party), None)
+
+    def revive(self) -> None:
+        """Make every party anew from what it was told, as if its process had just started."""
+        if self._remake is None:
+            raise PartyError("these parties were not made from specs and cannot be made anew")
+        self._seat(self._remake())
+
+    def _seat(self, parties: Mapping[PartyId, Party]) -> None:
+        self._parties = {self._roster.node(name): party for name, party in parties.items()}
+        self._contexts: dict[int, Context] = {node: new_context(node) for node in self._parties}
+
     def _call(self, message: Message) -> Message:
         node = message.metadata.dst_node_id
-        party = self._parties[node]
+        party = self._parties.get(node)
+        if party is None:
+            name = self._roster.party(node)
+            raise PartyGoneError(f"{name} died or stayed away", name)
         try:
             return party.app(message, self._contexts[node])
         except VflError:
             raise
         except Exception as error:
-            cause = traceback.format_exception_only(error)[-1].strip()
-            raise PartyError(f"{party.spec.party} failed in {message.metadata.message_type}: {cause}") from error
+            raise failed(party.spec.party, message.metadata.message_type, error) from error
 
 
 def make_party(spec: PartySpec) -> Party:
@@ -80,5 +101,9 @@ def local_grid(specs: Sequence[PartySpec], transport: str) -> PartyGrid:
     """Return a grid whose parties all live in this process; the default for tests and for each trial of a sweep."""
     identify()
     roster = specs[0].roster
-    carrier = LocalCarrier(roster, {spec.party: make_party(spec) for spec in specs})
+
+    def make() -> Mapping[PartyId, Party]:
+        return {spec.party: make_party(spec) for spec in specs}
+
+    carrier = LocalCarrier(roster, make(), make)
     return PartyGrid(roster, carrier, "relay" if transport == "relay" else "direct")

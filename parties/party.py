@@ -9,14 +9,16 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol, cast
+from functools import partial
+from typing import Any, Protocol, cast
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, MetricRecordValues, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from parties.entry import Entry
+from parties.failure import failed
 from parties.gate import FLAGS_FILE, Gate, gate
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
@@ -25,17 +27,24 @@ from vfl import checkpoint
 from vfl.align import Aligner
 from vfl.channel import Channel
 from vfl.compat_flwr import reply
-from vfl.errors import WireError
-from vfl.exchange import Mail, Outgoing
-from vfl.grid import PLAY
+from vfl.errors import DataError, PartyGoneError, VflError, WireError
+from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.grid import KEEP, PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build
 from vfl.store import TranscriptWriter
-from vfl.types import Batch, Envelope, Hop, Kind, Step
-from vfl.wire import CONTROL_KEY, REPORT_KEY, mail, merge, read_step
+from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Role, Step
+from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "keep", "recall", "finish_run")
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "finish_run")
+OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
+"""What a party answers itself, whatever its player."""
+LEARNED = (Kind.EMBEDDING, Kind.GRADIENT)
 _EMPTY = torch.empty(0, dtype=torch.int64)
+
+
+Given = Mapping[str, object]
+"""What a control call brings."""
 
 
 class Player(Protocol):
@@ -61,6 +70,14 @@ class Player(Protocol):
         """Take back what `loose` gave, before `prepare` is called."""
         ...
 
+    def expected(self, step: Step) -> int | None:
+        """Return how many aligned rows a step is about; `None` where this role does not know."""
+        ...
+
+    def batch(self, step: Step) -> Batch:
+        """Return this party's rows of a step; the referee has none."""
+        ...
+
     def close(self) -> None:
         """Write what this role leaves behind for after the run."""
         ...
@@ -77,36 +94,153 @@ class Party:
     gate: Gate
     channel: Channel | None
     hops: Mapping[str, Hop]
+    entry: Entry
     app: ClientApp = field(default_factory=ClientApp)
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    heard: dict[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
+    absent: frozenset[PartyId] = frozenset()
+    called: tuple[object, RecordDict] = field(default_factory=lambda: (None, RecordDict()))
 
     def handle(self, message: Message, context: Context) -> Message:
-        """Run the hops that a message names, in order, on its envelopes and return the reply with what they send."""
+        """Run the hops that a message names, in order, on its envelopes and return the reply with what they send.
+
+        A message that was acted on before is answered again and changes nothing.
+        """
+        self.entry.admit(message.content)
         step, names = read_step(message.content)
-        came = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
-        received = self.gate.pass_on(step, came)
-        sent: list[tuple[str, ArrayRecord]] = []
-        report: dict[str, MetricRecordValues] = {}
-        for name in names:
-            hop = self._hop(name)
-            outgoing = self.player.handler(hop.handler)(step, self._mail(hop, received))
-            sent += self._send(hop, step, outgoing)
-            report.update(outgoing.report)
-        content = merge(None, sent)
-        if report:
-            content[REPORT_KEY] = MetricRecord(report)
+        before = self.entry.answered(step.index, names, message.content)
+        if before is not None:
+            return reply(before, message)
+        hops = [self._hop(name) for name in names]
+        received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
+        content = self._act(step, hops, received)
+        self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)
+
+    def choose(self, step: Step, mail: Mail) -> Outgoing:
+        """Keep the weights of this epoch, the best so far, and tell the publishers to keep theirs, `(1, 1)`."""
+        self.keep(step, mail)
+        told = torch.ones(1, 1)
+        return Outgoing(_EMPTY, dict.fromkeys(self.spec.roster.of(Role.PUBLISHER), told))
+
+    def keep(self, step: Step, mail: Mail) -> Outgoing:
+        """Keep the weights of this epoch; `recall` brings the last ones kept back before the test."""
+        self.kept = checkpoint.flatten(self._modules())
+        return NOTHING
 
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
-        given = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
+        self.entry.admit(message.content)
+        record = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
+        call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
+        if call is not None and call == self.called[0]:
+            return reply(self.called[1], message)
         content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
         if isinstance(answer, ConfigRecord):
             content[CONTROL_KEY] = answer
         else:
             content[REPORT_KEY] = MetricRecord(answer)
-        return Message(content, reply_to=message)
+        self.called = (call, content)
+        return reply(content, message)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that this party must have to go on between two rounds: tensors, and facts that JSON can hold."""
+        tensors = checkpoint.flatten(self.player.parts())
+        tensors.update({f"loose.{key}": value for key, value in self.player.loose().items()})
+        tensors.update({f"kept.{key}": value for key, value in self.kept.items()})
+        tensors.update({f"heard.{party}": _mean(body) for party, body in self.heard.items()})
+        for place, mounted in enumerate(self.outbox.mounted):
+            for party, state in mounted.states.items():
+                tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
+        tensors.update({f"guard.{key}": value for key, value in self.gate.loose().items()})
+        chains = {party: link.hex() for party, link in self.outbox.chains.items()}
+        return tensors, {"chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)}
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, float]:
+        """Take back what `state` gave, and report the counts that `prepare` reports."""
+        self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
+        report = self.player.prepare()
+        checkpoint.restore(self.player.parts(), tensors)
+        self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
+        self.heard = {key[len("heard.") :]: value for key, value in tensors.items() if key.startswith("heard.")}
+        self.gate.resume({key[len("guard.") :]: value for key, value in tensors.items() if key.startswith("guard.")})
+        self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
+        self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
+        for key, value in tensors.items():
+            if key.startswith("defense."):
+                _, place, party, name = key.split(".", 3)
+                self.outbox.mounted[int(place)].states.setdefault(party, {})[name] = value
+        return report
+
+    def replay(self, step: Step, names: Sequence[str], received: Sequence[Envelope]) -> None:
+        """Run hops again on what they were given, and send and record nothing: what they left behind is there again."""
+        outbox = self.outbox
+        channel, recorder, outbox.channel, outbox.recorder = outbox.channel, outbox.recorder, None, None
+        try:
+            self._act(step, [self._hop(name) for name in names], received)
+        finally:
+            outbox.channel, outbox.recorder = channel, recorder
+
+    def _act(self, step: Step, hops: Sequence[Hop], received: Sequence[Envelope]) -> RecordDict:
+        self._refuse_strangers(hops, received)
+        received = self.gate.pass_on(step, received)
+        sent: list[tuple[str, ArrayRecord]] = []
+        report: dict[str, MetricRecordValues] = {}
+        if step.phase not in ("align", "valid", "test"):
+            self.heard.update({each.src: each.body for each in received if each.kind == Kind.EMBEDDING})
+        for hop in hops:
+            given = self._mail(step, hop, received)
+            try:
+                outgoing = self._handler(hop)(step, given)
+            except (LookupError, RuntimeError, TypeError, ValueError) as error:
+                self._refuse_misfits(step, hop, given, error)
+                raise
+            sent += self._send(hop, step, outgoing)
+            report.update(outgoing.report)
+        content = merge(None, sent)
+        if report:
+            content[REPORT_KEY] = MetricRecord(report)
+        return content
+
+    def _refuse_strangers(self, hops: Sequence[Hop], received: Sequence[Envelope]) -> None:
+        """Raise `WireError` for an envelope that none of the hops takes: its kind, its sender, or its type."""
+        if not received:
+            return
+        sources = [self.hops[name] for hop in hops for name in hop.takes]
+        allowed = {(hop.gives, party) for hop in sources for party in self.spec.roster.of(hop.role)}
+        for envelope in received:
+            got = f"{self.spec.party} got the {envelope.kind.value} envelope of {envelope.src!r}"
+            asked = "+".join(hop.name for hop in hops)
+            if (envelope.kind, envelope.src) not in allowed:
+                raise WireError(f"{got} at {asked}, which takes none of its kind from there")
+            if envelope.kind in LEARNED and not envelope.body.is_floating_point():
+                raise WireError(
+                    f"{got} of type {envelope.body.dtype} at {asked}; it cannot use the {envelope.kind.value}"
+                )
+
+    def _refuse_misfits(self, step: Step, hop: Hop, given: Mail, error: Exception) -> None:
+        """Raise `WireError` where a handler failed because of what it was sent: absent mail, or another shape."""
+        sources = [self.hops[name] for name in hop.takes if self.hops[name].gives is not None]
+        absent = [
+            party
+            for source in sources
+            for party in self.spec.roster.of(source.role)
+            if party not in given and source.role != self.spec.role
+        ]
+        if absent:
+            missing = f"no mail of {', '.join(absent)} at {hop.name}"
+            raise WireError(f"{self.spec.party} got {missing}; it was cut out on the way") from error
+        rows = self.player.expected(step)
+        for party, envelope in given.items():
+            shape = tuple(envelope.body.shape)
+            width = self.spec.model.widths.get(self.spec.party if envelope.kind == Kind.GRADIENT else party)
+            if envelope.kind in LEARNED and (shape[1] != width or shape[0] != rows):
+                got = f"{envelope.kind.value} of {party} of shape {shape} at {hop.name}"
+                raise WireError(f"{self.spec.party} cannot use the {got}, allowed {(rows, width)}") from error
+
+    def _handler(self, hop: Hop) -> Callable[[Step, Mail], Outgoing]:
+        return getattr(self, hop.handler) if hop.handler in OWN_HANDLERS else self.player.handler(hop.handler)
 
     def _hop(self, name: str) -> Hop:
         hop = self.hops.get(name)
@@ -114,9 +248,25 @@ class Party:
             raise WireError(f"{self.spec.party} was asked for hop {name!r}, allowed those of a {self.spec.role.value}")
         return hop
 
-    def _mail(self, hop: Hop, received: Sequence[Envelope]) -> Mail:
+    def _mail(self, step: Step, hop: Hop, received: Sequence[Envelope]) -> Mail:
         kinds = {self.hops[name].gives for name in hop.takes}
-        return {envelope.src: envelope for envelope in received if envelope.kind in kinds}
+        found = {envelope.src: envelope for envelope in received if envelope.kind in kinds}
+        if not self.absent or Kind.EMBEDDING not in kinds:
+            return found
+        present = self.spec.roster.ids()
+        return {
+            party: found[party] if party in found else self._stand_in(step, party)
+            for party in present
+            if party in found or party in self.absent
+        }
+
+    def _stand_in(self, step: Step, party: PartyId) -> Envelope:
+        """Return what stands for an absent publisher's embedding: the mean of the last that it sent in training."""
+        if party not in self.heard:
+            raise PartyGoneError(f"{party} stayed away before it had sent anything to stand in for it", party)
+        rows = self.player.batch(step).rows
+        body = _mean(self.heard[party]).expand(len(rows), -1).clone()
+        return Envelope(step.index, Kind.EMBEDDING, party, self.spec.party, rows, body)
 
     def _send(self, hop: Hop, step: Step, outgoing: Outgoing) -> list[tuple[str, ArrayRecord]]:
         if outgoing.bodies and hop.gives is None:
@@ -129,49 +279,53 @@ class Party:
                 outgoing.by_class,
             )
             for party, body in outgoing.bodies.items()
+            if party not in self.absent
         ]
 
-    def _hello(self, given: ConfigRecord) -> ConfigRecord:
-        return ConfigRecord({"public": self.channel.public()} if self.channel else {})
+    def _hello(self, given: Given) -> ConfigRecord:
+        """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed."""
+        self.entry.reset()
+        self.absent = frozenset(filter(None, str(given.get("absent", "")).split("|")))
+        if self.outbox.recorder and given.get("fresh"):
+            self.outbox.recorder.cut_back(0)
+        if self.channel is None:
+            return ConfigRecord()
+        self.channel = Channel(self.spec.party, self.spec.credentials)
+        self.outbox.channel = self.inbox.channel = self.channel
+        return ConfigRecord({"hello": self.channel.hello()})
 
-    def _meet(self, given: ConfigRecord) -> ConfigRecord:
-        if self.channel:
-            self.channel.meet({party: cast(bytes, public) for party, public in given.items()})
+    def _meet(self, given: Given) -> ConfigRecord:
+        if self.channel is None:
+            return ConfigRecord()
+        hellos = {party: hello for party, hello in given.items() if isinstance(hello, bytes)}
+        absent = [party for party in self.spec.roster.ids() if party not in hellos and party not in self.absent]
+        strangers = [party for party in given if party not in hellos or party not in self.spec.roster.ids()]
+        if absent or strangers:
+            odd = f"without {', '.join(absent)}" if absent else f"of {', '.join(strangers)}, who takes no part"
+            raise WireError(f"{self.spec.party} got greetings {odd}; it takes one of every party, and of nobody else")
+        self.channel.meet(hellos)
         return ConfigRecord()
 
-    def _prepare(self, given: ConfigRecord) -> dict[str, float]:
+    def _prepare(self, given: Given) -> dict[str, float]:
         return self.player.prepare()
 
-    def _checkpoint(self, given: ConfigRecord) -> dict[str, float]:
-        step = int(cast(int, given["step"]))
+    def _checkpoint(self, given: Given) -> dict[str, float]:
+        step = _step_of(given)
         self._save(f"step-{step:09d}", step)
-        self._forget(keep=2)
+        self._forget(keep=3)  # the coordinator's last two, and this one, of which it may never hear
         return {}
 
-    def _restore(self, given: ConfigRecord) -> dict[str, float]:
-        step = int(cast(int, given["step"]))
-        path = cast(Path, self.spec.path("checkpoints", f"step-{step:09d}.safetensors"))
-        tensors, facts = checkpoint.load(path)
-        self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
-        report = self.player.prepare()
-        checkpoint.restore(self.player.parts(), tensors)
-        self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
-        self.outbox.chains = {party: bytes.fromhex(link) for party, link in facts["chains"].items()}
-        self.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
-        for key, value in tensors.items():
-            if key.startswith("defense."):
-                _, place, party, name = key.split(".", 3)
-                self.outbox.mounted[int(place)].states.setdefault(party, {})[name] = value
-        self.gate.resume({key[len("guard.") :]: value for key, value in tensors.items() if key.startswith("guard.")})
+    def _restore(self, given: Given) -> dict[str, float]:
+        step = _step_of(given)
+        path = self.spec.path("checkpoints", f"step-{step:09d}.safetensors")
+        if path is None:
+            raise DataError(f"{self.spec.party} keeps no checkpoints; give it a folder of its own")
+        report = self.load(*checkpoint.load(path))
         if self.outbox.recorder:
             self.outbox.recorder.cut_back(step)
         return report
 
-    def _keep(self, given: ConfigRecord) -> dict[str, float]:
-        self.kept = checkpoint.flatten(self._modules())
-        return {}
-
-    def _recall(self, given: ConfigRecord) -> dict[str, float]:
+    def _recall(self, given: Given) -> dict[str, float]:
         if self.kept:
             checkpoint.restore(self._modules(), self.kept)
         return {}
@@ -179,7 +333,7 @@ class Party:
     def _modules(self) -> Parts:
         return {name: part for name, part in self.player.parts().items() if isinstance(part, nn.Module)}
 
-    def _finish_run(self, given: ConfigRecord) -> ConfigRecord:
+    def _finish_run(self, given: Given) -> ConfigRecord:
         if self.outbox.recorder:
             self.outbox.recorder.flush()
         self._save("final", -1)
@@ -202,19 +356,12 @@ class Party:
             return
         if self.outbox.recorder:
             self.outbox.recorder.flush()
-        tensors = checkpoint.flatten(self.player.parts())
-        tensors.update({f"loose.{key}": value for key, value in self.player.loose().items()})
-        tensors.update({f"kept.{key}": value for key, value in self.kept.items()})
-        for place, mounted in enumerate(self.outbox.mounted):
-            for party, state in mounted.states.items():
-                tensors.update({f"defense.{place}.{party}.{key}": value for key, value in state.items()})
-        tensors.update({f"guard.{key}": value for key, value in self.gate.loose().items()})
-        chains = {party: link.hex() for party, link in self.outbox.chains.items()}
-        checkpoint.save(path, tensors, {"step": step, "chains": chains, "sent_bytes": dict(self.outbox.sent_bytes)})
+        tensors, facts = self.state()
+        checkpoint.save(path, tensors, {"step": step, **facts})
 
     def _forget(self, keep: int) -> None:
-        folder = cast(Path, self.spec.path("checkpoints"))
-        for path in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+        folder = self.spec.path("checkpoints")
+        for path in [] if folder is None else sorted(folder.glob("step-*.safetensors"))[:-keep]:
             path.unlink()
 
 
@@ -231,33 +378,54 @@ def join(
     torch.set_num_threads(spec.train.threads)
     transcript = spec.path("transcript")
     recorder = TranscriptWriter(transcript, spec.record_every) if transcript and spec.record_every else None
-    channel = Channel(spec.party) if spec.channel else None
+    channel = Channel(spec.party, spec.credentials) if spec.channel else None
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
     hops = {hop.name: hop for hop in run_hops(spec)}
     mounts = mount(spec.defenses, spec.seeds, spec.classes)
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
     watched = gate(sender, mounts.members, own, outbox.last)
-    party = Party(spec, player, outbox, Inbox(spec.party, recorder, channel), watched, channel, hops)
+    inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)
+    party = Party(spec, player, outbox, inbox, watched, channel, hops, entry)
     _register(party)
     return party
 
 
 def run_hops(spec: PartySpec) -> list[Hop]:
-    """Return every hop of a run: alignment, training phases, evaluation."""
+    """Return every hop of a run: alignment, training phases, evaluation, the choice of an epoch."""
     aligner: Aligner = build("align", spec.align)
     method: Method = build("method", spec.method)
     training = [hop for phase in method.phases(spec.train.options()) for hop in phase.hops]
-    found = dict.fromkeys([*aligner.hops, *training, *method.evaluate])
+    found = dict.fromkeys([*aligner.hops, *training, *method.evaluate, *KEEP])
     if len({hop.name for hop in found}) < len(found):
         raise ValueError(f"got two different hops of one name among {[hop.name for hop in found]}; rename one")
     return list(found)
 
 
 def _register(party: Party) -> None:
-    def serve(name: str) -> Callable[[Message, Context], Message]:
-        return lambda message, context: party.control(name, message, context)
+    def serve(action: str, answer: Callable[[Message, Context], Message]) -> Callable[[Message, Context], Message]:
+        def call(message: Message, context: Context) -> Message:
+            try:
+                return answer(message, context)
+            except VflError:
+                raise
+            except Exception as error:
+                raise failed(party.spec.party, action, error) from None
+
+        return call
 
     for kind in (party.app.train, party.app.evaluate, party.app.query):
-        kind(PLAY)(party.handle)
+        kind(PLAY)(serve(PLAY, party.handle))
     for name in CONTROLS:
-        party.app.query(name)(serve(name))
+        party.app.query(name)(serve(name, partial(party.control, name)))
+
+
+def _mean(body: Tensor) -> Tensor:
+    """Return the mean row of a body; of a mean row, the row itself."""
+    return body.detach().mean(dim=0) if body.ndim == 2 else body
+
+
+def _step_of(given: Given) -> int:
+    step = given.get("step")
+    if not isinstance(step, int) or step < 0:
+        raise WireError(f"got a control call for step {step!r}, allowed a number from 0 on")
+    return step

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -23,12 +23,12 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 from flwr.app import Message, RecordDict
 from ray.dag import InputNode, MultiOutputNode
-from ray.exceptions import RayActorError, RayChannelError, RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayChannelError, RayError, RayTaskError
 
 from parties.local import make_party
 from parties.spec import PartySpec
 from vfl.compat_flwr import identify, new_context
-from vfl.errors import PartyError, UserError, VflError
+from vfl.errors import PartyError, PartyGoneError, UserError, VflError
 from vfl.grid import PLAY, PartyGrid, Report, Roster, category, read_report
 from vfl.types import Hop, PartyId, Role, Step
 from vfl.wire import STEP_KEY, mail, merge, read_step, step_record
@@ -37,6 +37,7 @@ BUFFER_SLACK_BYTES = 64 * 1024
 BUFFER_VARIABLE = "RAY_CGRAPH_buffer_size_bytes"
 SYSTEM_CONFIG = {"worker_niceness": 0, "max_direct_call_object_size": 2 * 2**20}
 STEP_TIMEOUT_S = 600
+REVIVE_TIMEOUT_S = 60
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +47,13 @@ class PartyActor:
 
     def __init__(self, spec: PartySpec) -> None:
         identify()
-        self._party = make_party(spec)
+        self._spec = spec
         self._node = spec.roster.node(spec.party)
+        self.reset()
+
+    def reset(self) -> None:
+        """Make the party anew, as it was before its first message."""
+        self._party = make_party(self._spec)
         self._context = new_context(self._node)
 
     def carry(self, message: Message) -> Message:
@@ -83,8 +89,10 @@ class RayCarrier:
 
     roster: Roster
     actors: dict[PartyId, Any]
+    make: Callable[[PartyId], Any]
     use_graph: bool = True
     path: str = "calls"
+    timeout_s: float = STEP_TIMEOUT_S
     _graph: Any = None
     _graph_hops: tuple[Hop, ...] = ()
     _owns_ray: bool = field(default=False)
@@ -94,7 +102,7 @@ class RayCarrier:
         nodes = {self.roster.node(party): party for party in self.roster.ids()}
         targets = [nodes[message.metadata.dst_node_id] for message in messages]
         calls = [self.actors[party].carry.remote(message) for party, message in zip(targets, messages, strict=True)]
-        return [_get(call, party) for call, party in zip(calls, targets, strict=True)]
+        return [_get(call, party, self.timeout_s) for call, party in zip(calls, targets, strict=True)]
 
     def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
         """Play one round: over the compiled graph when it trains, by plain calls otherwise."""
@@ -111,6 +119,21 @@ class RayCarrier:
         if self._owns_ray:
             ray.shutdown()
 
+    def kill(self, party: PartyId) -> None:
+        """Kill a party's process."""
+        ray.kill(self.actors[party])
+
+    def revive(self) -> None:
+        """Put a new actor in the place of each that died, and make the parties of the others anew."""
+        self._teardown()
+        calls = {party: actor.reset.remote() for party, actor in self.actors.items()}
+        for party, call in calls.items():
+            try:
+                ray.get(call, timeout=REVIVE_TIMEOUT_S)
+            except (RayError, VflError):
+                ray.kill(self.actors[party])
+                self.actors[party] = self.make(party)
+
     def _play_graph(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
         if self._graph_hops != hops:
             self._teardown()
@@ -124,7 +147,7 @@ class RayCarrier:
             self._graph_hops = hops
         try:
             outputs = self._graph.execute(RecordDict({STEP_KEY: step_record(step)}))
-            replies: list[Message] = ray.get(outputs, timeout=STEP_TIMEOUT_S)
+            replies: list[Message] = ray.get(outputs, timeout=self.timeout_s)
         except (RayError, VflError) as error:
             raise _explain(error, "a party") from error
         return _reports(self.roster, _leaves(self.roster, hops), replies)
@@ -140,7 +163,7 @@ class RayCarrier:
                     hop.name, splits, header, *_inputs(self.roster, hops, hop, party, given)
                 )
         leaves = _leaves(self.roster, hops)
-        return _reports(self.roster, leaves, [_get(given[leaf], leaf[1]) for leaf in leaves])
+        return _reports(self.roster, leaves, [_get(given[leaf], leaf[1], self.timeout_s) for leaf in leaves])
 
     def _teardown(self) -> None:
         if self._graph is not None:
@@ -149,24 +172,30 @@ class RayCarrier:
 
 
 def ray_grid(
-    specs: Sequence[PartySpec], transport: str, largest_body_bytes: int, address: str | None = None
+    specs: Sequence[PartySpec],
+    transport: str,
+    largest_body_bytes: int,
+    address: str | None = None,
+    timeout_s: float = STEP_TIMEOUT_S,
 ) -> PartyGrid:
     """Return a grid of one actor a party. Starts Ray unless it runs already; `address` joins a cluster.
 
     `largest_body_bytes` is the largest body of the run: graph buffers are fixed when it is compiled, and a message
-    that outgrows its buffer makes Ray hang on teardown.
+    that outgrows its buffer makes Ray hang on teardown. A party that says nothing for `timeout_s` counts as gone.
     """
     owns = start_ray(2 * largest_body_bytes + BUFFER_SLACK_BYTES, address)
     roster = specs[0].roster
     maker = ray.remote(PartyActor)
     variables = {BUFFER_VARIABLE: os.environ[BUFFER_VARIABLE], "OMP_NUM_THREADS": str(specs[0].train.threads)}
-    actors: dict[PartyId, Any] = {}
-    for spec in specs:
-        place = {spec.role.value: 0.001} if address and _offers(spec.role) else None
-        actors[spec.party] = maker.options(num_cpus=0, resources=place, runtime_env={"env_vars": variables}).remote(
-            spec
-        )
-    carrier = RayCarrier(roster, actors, _owns_ray=owns)
+    told = {spec.party: spec for spec in specs}
+
+    def make(party: PartyId) -> Any:  # noqa: ANN401 - an actor's handle has no public type
+        role = told[party].role
+        place = {role.value: 0.001} if address and _offers(role) else None
+        options = {"num_cpus": 0, "resources": place, "runtime_env": {"env_vars": variables}}
+        return maker.options(**options).remote(told[party])
+
+    carrier = RayCarrier(roster, {party: make(party) for party in told}, make, timeout_s=timeout_s, _owns_ray=owns)
     return PartyGrid(roster, carrier, "relay" if transport == "relay" else "direct")
 
 
@@ -242,9 +271,9 @@ def _reports(roster: Roster, leaves: list[tuple[str, PartyId]], replies: Sequenc
     return reports
 
 
-def _get(call: Any, party: PartyId) -> Message:  # noqa: ANN401 - a Ray object reference
+def _get(call: Any, party: PartyId, timeout_s: float) -> Message:  # noqa: ANN401 - a Ray object reference
     try:
-        return cast(Message, ray.get(call, timeout=STEP_TIMEOUT_S))
+        return cast(Message, ray.get(call, timeout=timeout_s))
     except RayError as error:
         raise _explain(error, party) from error
 
@@ -254,8 +283,8 @@ def _explain(error: Exception, party: PartyId) -> VflError:
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, UserError | VflError):
         return cause
-    if isinstance(error, RayActorError | RayChannelError):
-        return PartyError(f"{party} died or stayed away: {_first_line(error)}")
+    if isinstance(error, RayActorError | RayChannelError | GetTimeoutError):
+        return PartyGoneError(f"{party} died or stayed away: {_first_line(error)}", party)
     return PartyError(f"{party} failed: {type(cause).__name__}: {_first_line(cause)}")
 
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from parties.party import Party, join
 from parties.spec import PartySpec
 from vfl import checkpoint
+from vfl.errors import WireError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.methods import Parts
-from vfl.types import Pool, Step
+from vfl.types import Batch, Pool, Step
 
 ORDER_FILE = "order.safetensors"
 SCORES_FILE = "scores.safetensors"
@@ -38,6 +39,9 @@ class Recorder:
     def admit(self, step: Step, mail: Mail) -> Outgoing:
         """Note the shared rows of the advertiser's table and their pools by handle, `(shared, 2)`, and write them."""
         self._order = mail["advertiser"].body
+        if self._order.dtype != torch.int64 or self._order.shape[1] != 2:
+            got = f"an order of shape {tuple(self._order.shape)} and type {self._order.dtype}"
+            raise WireError(f"referee got {got}, allowed two columns of int64; the advertiser is not what it says")
         path = self._spec.path(ORDER_FILE)
         if path is not None:
             checkpoint.save(path, {"order": self._order}, {})
@@ -47,6 +51,9 @@ class Recorder:
         """Note the class probabilities of test rows, `(rows, classes)`."""
         if step.pool == Pool.TEST:
             envelope = mail["advertiser"]
+            if not envelope.body.is_floating_point() or envelope.body.shape[1] != self._spec.classes:
+                got = f"scores of shape {tuple(envelope.body.shape)} and type {envelope.body.dtype}"
+                raise WireError(f"referee got {got}, allowed one column a class, {self._spec.classes}")
             self._scores.append((envelope.rows, envelope.body))
         return NOTHING
 
@@ -62,17 +69,28 @@ class Recorder:
         """Report nothing: the referee trains nothing here."""
         return {}
 
+    def expected(self, step: Step) -> int | None:
+        """Return nothing: the referee has no rows."""
+        return None
+
+    def batch(self, step: Step) -> Batch:
+        """Refuse: the referee has no rows."""
+        raise PermissionError("the referee has no rows of a step")
+
     def parts(self) -> Parts:
         """Return no parts."""
         return {}
 
     def loose(self) -> dict[str, Tensor]:
-        """Return the notes: the order is on disk and scores come only at the end."""
-        return {"notes": torch.cat(self._notes)} if self._notes else {}
+        """Return the notes and the scores; the order is on disk."""
+        notes = {"notes": torch.cat(self._notes)} if self._notes else {}
+        rows, scores = [rows for rows, _ in self._scores], [scores for _, scores in self._scores]
+        return {**notes, "rows": torch.cat(rows), "scores": torch.cat(scores)} if scores else notes
 
     def resume(self, loose: Mapping[str, Tensor]) -> None:
-        """Take the notes back."""
+        """Take the notes and the scores back."""
         self._notes = [loose["notes"]] if "notes" in loose else []
+        self._scores = [(loose["rows"], loose["scores"])] if "scores" in loose else []
 
     def close(self) -> None:
         """Write the test scores and the last pseudo-labels, by handle."""

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from parties.entry import Limits
 from vfl.data.cut import Shard
 from vfl.grid import Roster
+from vfl.identity import Credentials
 from vfl.methods import TrainOptions
 from vfl.registry import build
 from vfl.seeds import Seeds
@@ -64,7 +66,8 @@ class PartySpec:
     """Everything one party needs to take part in a run. Picklable; holds no data and no other party's seeds.
 
     `seeds` is the party's own scope, `shared` the scope that all parties hold. `folder` is where it alone writes its
-    transcript and checkpoints; `None` records nothing. `record_every` 0 records nothing.
+    transcript and checkpoints; `None` records nothing. `record_every` 0 records nothing. `credentials` sign its
+    greeting where envelopes are sealed (`channel`); with `None` nobody's greeting is checked.
     """
 
     party: PartyId
@@ -81,6 +84,8 @@ class PartySpec:
     defenses: tuple[Spec, ...] = ()
     codec: Codec = "raw"
     channel: bool = False
+    credentials: Credentials | None = None
+    limits: Limits = field(default_factory=Limits)
     record_every: int = 1
     folder: str | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict[str, Any])

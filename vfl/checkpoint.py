@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,21 +40,37 @@ def restore(parts: Mapping[str, nn.Module | Optimizer], tensors: Mapping[str, Te
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
-    """Write tensors and JSON-able facts to `path`."""
+    """Write tensors and JSON-able facts to `path`, with a checksum of both."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, safetensors.torch.save(dict(tensors), metadata={"facts": json.dumps(dict(facts))}))
+    text = json.dumps(dict(facts))
+    metadata = {"facts": text, "sha256": _checksum(tensors, text)}
+    write_whole(path, safetensors.torch.save(dict(tensors), metadata=metadata))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and facts of a file that `save` wrote; raises `DataError` if it is not whole."""
+    """Return the tensors and facts of a file that `save` wrote; raises `DataError` if it is not as it was written."""
     try:
         with safetensors.safe_open(path, framework="pt") as stream:
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118 - not a mapping
-            facts = json.loads((stream.metadata() or {})["facts"])
+            metadata = stream.metadata() or {}
+        if metadata["sha256"] != _checksum(tensors, metadata["facts"]):
+            raise ValueError("its checksum is wrong")
+        facts = json.loads(metadata["facts"])
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        message = f"got an unreadable checkpoint ({error}); delete it to fall back to an earlier one"
+        message = f"got a checkpoint that is not as it was written ({error}); a copy or an earlier one may be whole"
         raise DataError(message, where=str(path)) from None
     return tensors, facts
+
+
+def _checksum(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes; safetensors itself finds a file cut short, no more."""
+    found = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        value = tensors[name].contiguous()
+        found.update(f"|{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+        if value.numel():
+            found.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))  # pyright: ignore[reportArgumentType] - numpy's stubs hide its buffer
+    return found.hexdigest()
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:

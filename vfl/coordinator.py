@@ -6,6 +6,7 @@ It holds no tensor. What it learns: row counts, the training loss, bytes and tim
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,10 @@ from typing import Literal, Protocol, cast
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from vfl.errors import DataError
-from vfl.grid import PartyGrid, Report, read_report
+from vfl.errors import DataError, PartyGoneError
+from vfl.grid import KEEP, PartyGrid, Report, read_report
 from vfl.types import Hop, PartyId, Phase, Pool, Role, Step
-from vfl.wire import CONTROL_KEY, STEP_KEY, step_record
+from vfl.wire import CALL_KEY, CONTROL_KEY, STEP_KEY, step_record
 
 EVALUATION_BATCH = 4096
 
@@ -27,7 +28,9 @@ class Plan:
     """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never).
 
     `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
-    Choosing tells every party which epoch that was, and nothing else.
+    Choosing tells every publisher after which epochs that loss fell: a round of its own, on the transcript. `restarts`
+    says how often parties that died are brought back in the life of a run, and `without` whether a publisher that is
+    gone for good ends it (`stop`), or the advertiser takes the mean embedding that it last had of it.
     """
 
     align: tuple[Hop, ...]
@@ -35,6 +38,8 @@ class Plan:
     evaluate: tuple[Hop, ...]
     checkpoint_every: int = 0
     select: Literal["last", "best_valid"] = "last"
+    restarts: int = 0
+    without: Literal["stop", "impute"] = "stop"
 
 
 @dataclass(slots=True)
@@ -50,6 +55,10 @@ class Progress:
     valid: dict[int, float] = field(default_factory=dict[int, float])
     wall_s: float = 0.0
 
+    def copy(self) -> Progress:
+        """Return the same, sharing nothing."""
+        return replace(self, losses=list(self.losses), valid=dict(self.valid))
+
 
 @dataclass(slots=True)
 class Fit:
@@ -58,6 +67,8 @@ class Fit:
     progress: Progress = field(default_factory=Progress)
     reports: dict[PartyId, Report] = field(default_factory=dict[PartyId, Report])
     closing: dict[PartyId, dict[str, object]] = field(default_factory=dict[PartyId, dict[str, object]])
+    restarts: int = 0
+    absent: dict[PartyId, int] = field(default_factory=dict[PartyId, int])
 
     def rows(self, pool: Pool) -> int:
         """Return the number of rows of a pool: of leftovers the most that a publisher holds, of the last two all."""
@@ -107,20 +118,48 @@ class Coordinator:
     plan: Plan
     fit: Fit
     watcher: Watcher
+    _saved: Progress | None = None
 
     def run(self, resume: bool = False) -> None:
-        """Align, train, evaluate, and collect what the parties leave behind."""
-        self.begin(resume)
+        """Align, train, evaluate, and collect what the parties leave behind.
+
+        Where a party dies or stays away, all go on from their last checkpoint, as often as the plan allows; what is
+        sent then is what would have been sent, so the digest is the same.
+        """
+        self._saved = self.fit.progress.copy() if resume else None
+        while True:
+            try:
+                return self._run()
+            except PartyGoneError as error:
+                if self.fit.restarts >= self.plan.restarts:
+                    self._do_without(error)
+                else:
+                    self.fit.restarts += 1
+                self.grid.revive()
+                self.fit.progress = self._saved.copy() if self._saved else Progress()
+
+    def _do_without(self, error: PartyGoneError) -> None:
+        """Go on without the party that is gone; raises the error where the plan, or the party's role, forbids it."""
+        party, roster = error.party, self.grid.roster
+        spared = self.plan.without == "impute" and party in roster.of(Role.PUBLISHER) and party not in self.fit.absent
+        if not spared or self._saved is None:
+            raise error
+        self.fit.absent[party] = self._saved.step
+        self.grid.excuse(party)
+
+    def _run(self) -> None:
+        self.begin(resume=self._saved is not None)
         self._train()
         if self.plan.select == "best_valid" and self.fit.progress.valid:
             self._control("recall", {})
         self._evaluate("test", Pool.TEST)
         for party, reply in self._control("finish_run", {}).items():
-            self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
+            if party not in self.fit.absent:
+                self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
 
     def begin(self, resume: bool = False) -> None:
         """Bring the parties to where the next training round can be played."""
-        self._greet()
+        self._greet(fresh=not resume)
         if resume:
             answers = self._control("restore", {"step": self.fit.progress.step})
         else:
@@ -135,10 +174,17 @@ class Coordinator:
         self.fit.progress.step += 1
         return reports
 
-    def _greet(self) -> None:
-        answers = self._control("hello", {})
-        keys = {party: reply.content.config_records[CONTROL_KEY].get("public") for party, reply in answers.items()}
-        self._control("meet", {party: key for party, key in keys.items() if key is not None})
+    def checkpoint(self) -> None:
+        """Have every party write what it must have to go on from here."""
+        self._control("checkpoint", {"step": self.fit.progress.step})
+        self._saved = self.fit.progress.copy()
+        self.watcher.checkpointed(self.fit.progress)
+
+    def _greet(self, fresh: bool) -> None:
+        answers = self._control("hello", {"fresh": int(fresh), "absent": "|".join(self.fit.absent)})
+        records = {party: reply.content.config_records.get(CONTROL_KEY, {}) for party, reply in answers.items()}
+        hellos = {party: record.get("hello") for party, record in records.items()}
+        self._control("meet", {party: hello for party, hello in hellos.items() if hello is not None})
 
     def _align(self) -> None:
         self.watcher.phase("align", 1)
@@ -162,8 +208,7 @@ class Coordinator:
             self.fit.progress.wall_s = time.perf_counter() - began
             self.watcher.advance("train", done, loss)
             if self.plan.checkpoint_every and done % self.plan.checkpoint_every == 0 and done < total:
-                self._control("checkpoint", {"step": self.fit.progress.step})
-                self.watcher.checkpointed(self.fit.progress)
+                self.checkpoint()
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
         for phase in self.plan.phases:
@@ -178,7 +223,7 @@ class Coordinator:
             best = min(self.fit.progress.valid.values(), default=math.inf)
             self.fit.progress.valid[done] = loss
             if self.plan.select == "best_valid" and loss < best:
-                self._control("keep", {})
+                self.play(KEEP, Step(0, "valid", Pool.VALID))
 
     def _evaluate(self, phase: str, pool: Pool) -> list[Report]:
         rows = self.fit.rows(pool)
@@ -188,7 +233,8 @@ class Coordinator:
 
     def _control(self, name: str, given: Mapping[str, object]) -> dict[PartyId, Message]:
         step = step_record(Step(0, "control", Pool.TRAIN))
-        content = RecordDict({STEP_KEY: step, CONTROL_KEY: ConfigRecord(given)})  # pyright: ignore[reportArgumentType]
+        call = ConfigRecord({**given, CALL_KEY: secrets.token_hex(8)})  # pyright: ignore[reportArgumentType]
+        content = RecordDict({STEP_KEY: step, CONTROL_KEY: call})
         roster = self.grid.roster
         messages = [Message(content, roster.node(party), f"query.{name}") for party in roster.ids()]
         replies = list(self.grid.send_and_receive(messages))

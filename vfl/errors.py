@@ -9,7 +9,9 @@ VflError
 ├── WireError        a message is malformed, tampered with, out of order, or not finite
 │   └── IntegrityError   a well-formed message that a party's own defense refuses
 ├── PeekError        an attack reached for something outside its view
-└── PartyError       a party failed or stayed away: exit code 3
+├── PartyError       a party failed: exit code 3
+│   └── PartyGoneError   it died or stayed away, and may be brought back from its checkpoint
+└── InterruptedRunError  the person who started the run stopped it: exit code 130
 """
 
 from __future__ import annotations
@@ -85,6 +87,23 @@ class PartyError(VflError):
     """A party failed or stayed away."""
 
     exit_code = 3
+
+
+class PartyGoneError(PartyError):
+    """A party died or stayed away: brought back, it can go on from its checkpoint."""
+
+    def __init__(self, message: str, party: str = "") -> None:
+        super().__init__(message)
+        self.party = party
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (str(self), self.party))
+
+
+class InterruptedRunError(VflError):
+    """The person who started a run stopped it."""
+
+    exit_code = 130
 
 
 def _rebuild(kind: type[UserError], message: str, key: str, where: str) -> UserError:

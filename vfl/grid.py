@@ -18,6 +18,13 @@ from vfl.wire import REPORT_KEY, mail, merge, step_record
 PLAY = "play"
 """Action of every message that plays hops; the step header names which."""
 
+KEEP = (
+    Hop("choose_epoch", Role.ADVERTISER, "choose", gives=Kind.CONTROL),
+    Hop("keep_epoch", Role.PUBLISHER, "keep", takes=("choose_epoch",)),
+)
+"""The round after the best epoch so far: every party keeps its weights. It tells publishers something of the labels, so
+it goes over the wire, where the transcript and the digest have it, and is no call of the coordinator's."""
+
 Report = dict[str, float]
 Send = Callable[[Sequence[Message]], Sequence[Message]]
 
@@ -44,6 +51,10 @@ class Roster:
         """Return the Flower node id of a party."""
         return self.ids().index(party) + COORDINATOR_NODE + 1
 
+    def party(self, node: int) -> PartyId:
+        """Return the party that has a Flower node id."""
+        return self.ids()[node - COORDINATOR_NODE - 1]
+
     def takers(self, hops: Sequence[Hop], hop: Hop) -> tuple[PartyId, ...]:
         """Return the parties that a hop's envelopes go to: those of every later hop that takes it."""
         roles = {later.role for later in hops if hop.name in later.takes}
@@ -53,10 +64,13 @@ class Roster:
 class Carrier(Protocol):
     """How messages reach the parties: in process, over Ray, or over Flower's own network.
 
-    `path` names how the last training round travelled: `local`, `calls` or `graph`.
+    `path` is one of `local`, `calls`, `graph` and `flower`.
     """
 
-    path: str
+    @property
+    def path(self) -> str:
+        """How the last training round travelled."""
+        ...
 
     def carry(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Deliver messages, which may run side by side, and return the replies in the same order."""
@@ -70,28 +84,46 @@ class Carrier(Protocol):
         """Let the parties go."""
         ...
 
+    def kill(self, party: PartyId) -> None:
+        """End a party as a crash would; its next message raises `PartyGoneError`."""
+        ...
+
+    def revive(self) -> None:
+        """Bring every party back to where it was before its first message, those that died in a new process."""
+        ...
+
 
 class PartyGrid(Grid):
     """A Flower `Grid` over a carrier. `play` runs one round of a method; everything else is Flower's contract.
 
     With `transport` `direct` the carrier moves tensors between parties; with `relay` every message passes through the
-    coordinator. The bytes on the wire, and so the digest, are the same.
+    coordinator. The bytes on the wire, and so the digest, are the same. `owns` says that this process is a simulation's
+    own; one that Flower started has its identity from Flower.
     """
 
-    def __init__(self, roster: Roster, carrier: Carrier, transport: Literal["direct", "relay"] = "direct") -> None:
-        identify()
+    def __init__(
+        self, roster: Roster, carrier: Carrier, transport: Literal["direct", "relay"] = "direct", owns: bool = True
+    ) -> None:
+        if owns:
+            identify()
         self.roster = roster
         self.transport: Literal["direct", "relay"] = transport
         self._carrier = carrier
         self._run = empty_run()
         self._replies: dict[str, Message] = {}
         self._count = 0
+        self._excused: set[int] = set()
 
     def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
         """Play one round and return the figures each party reports; raises `PartyError` where a party failed."""
-        if self.transport == "relay":
-            return walk(self.roster, hops, step, self._carrier.carry)
+        if self.transport == "relay" or self._excused:
+            return walk(self.roster, hops, step, self._carry)
         return self._carrier.play(hops, step)
+
+    @property
+    def carrier(self) -> Carrier:
+        """What reaches the parties."""
+        return self._carrier
 
     @property
     def path(self) -> str:
@@ -101,6 +133,26 @@ class PartyGrid(Grid):
     def close(self) -> None:
         """Let the parties go; the grid cannot be used afterwards."""
         self._carrier.close()
+
+    def revive(self) -> None:
+        """Bring every party back to where it was before its first message; what they wrote to disk stays."""
+        self._replies.clear()
+        self._carrier.revive()
+
+    def excuse(self, party: PartyId) -> None:
+        """Go on without a party: what is sent to it is dropped, and answered with nothing."""
+        self._excused.add(self.roster.node(party))
+
+    def _carry(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if not self._excused:
+            return self._carrier.carry(messages)
+        there = [message for message in messages if message.metadata.dst_node_id not in self._excused]
+        replies = iter(self._carrier.carry(there))
+        nothing = RecordDict()
+        return [
+            Message(nothing, reply_to=message) if message.metadata.dst_node_id in self._excused else next(replies)
+            for message in messages
+        ]
 
     def set_run(self, run: Run) -> None:
         """Set the run that this grid operates in."""
@@ -128,7 +180,7 @@ class PartyGrid(Grid):
             self._count += 1
             set_message_id(message, str(self._count))
         ids = [message.metadata.message_id for message in batch]
-        self._replies.update(zip(ids, self._carrier.carry(batch), strict=True))
+        self._replies.update(zip(ids, self._carry(batch), strict=True))
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

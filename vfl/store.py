@@ -76,11 +76,15 @@ class TranscriptWriter:
 def write_whole(path: Path, payload: bytes) -> None:
     """Write a file so that it is there whole or not at all: temporary name, fsync, rename."""
     temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as stream:
-        stream.write(payload)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk it would keep what the next try needs
+        raise
 
 
 def envelopes(folder: Path) -> Iterator[tuple[Direction, Envelope]]:

@@ -28,6 +28,8 @@ STYPE: dict[str, str] = {"raw": "vfl.raw.v1", "f16": "vfl.f16.v1", "int8": "vfl.
 STEP_KEY = "step"
 HOPS_KEY = "hops"
 CONTROL_KEY = "control"
+CALL_KEY = "call"
+"""Entry of every control call: a text that no two calls share, by which one that comes twice is known."""
 REPORT_KEY = "report"
 
 _DTYPES = {torch.float32: "<f4", torch.int64: "<i8", torch.uint8: "|u1", torch.float64: "<f8"}
@@ -129,6 +131,8 @@ def _parse_step(text: str) -> Step:
     step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)), int(of))
     if min(step.index, step.epoch, step.start, step.size, step.of) < 0:
         raise ValueError(f"got a negative number in {text!r}")
+    if shuffle not in ("0", "1"):
+        raise ValueError(f"got shuffle {shuffle!r}, allowed 0 or 1")
     return step
 
 

@@ -1,4 +1,4 @@
-"""`python -m experiments.bench throughput|psi|defenses [--json]`."""
+"""`python -m experiments.bench throughput|psi|defenses|overhead|sweep [--json]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import defenses, psi, throughput
+from experiments.bench import defenses, overhead, psi, throughput
 from experiments.bench.figures import Figure, report
 
 
@@ -34,6 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     guarding = which.add_parser("defenses", parents=[common], help="what each defense costs a batch of 1024 x 64")
     guarding.add_argument("--repeats", type=int, default=15)
     guarding.set_defaults(run=lambda options: list(defenses.measure(options.repeats)))
+    costing = which.add_parser("overhead", parents=[common], help="what the sealed channel and checkpoints cost")
+    costing.add_argument("--repeats", type=int, default=7)
+    costing.add_argument("--seconds", type=float, default=0.6, help="length of one turn")
+    costing.set_defaults(run=lambda options: overhead.measure(options.repeats, options.seconds))
+    sweeping = which.add_parser("sweep", parents=[common], help="two workers of a sweep against one")
+    sweeping.add_argument("--trials", type=int, default=8)
+    sweeping.set_defaults(run=_sweep)
     options = parser.parse_args(arguments)
     figures: list[Figure] = options.run(options)
     if options.json:
@@ -53,6 +60,12 @@ def _throughput(options: argparse.Namespace) -> list[Figure]:
                 figures.append(figure)
                 sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
     return figures
+
+
+def _sweep(options: argparse.Namespace) -> list[Figure]:
+    from experiments.bench import sweep  # it starts Ray, which no other benchmark needs
+
+    return sweep.measure(options.trials)
 
 
 def _show(figures: Sequence[Figure]) -> None:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.defense_sweep import ROWS, SETS, TIERS, TOPS, cells, known
+from experiments.bench.defense_sweep import ROWS, SETS, TIERS, TOPS, WATCHED, cells, known
+from experiments.bench.rows import stack_name
 from vfl.metrics.tradeoff import pareto_front
 
 Row = Mapping[str, Any]
@@ -34,8 +35,7 @@ class Group:
     @property
     def name(self) -> str:
         """What the stack is called in a table."""
-        told = [" ".join([each["name"], *(f"{k}={v}" for k, v in each.items() if k != "name")]) for each in self.stack]
-        return " + ".join(told) or "none"
+        return stack_name(self.stack)
 
     @property
     def auc(self) -> list[float]:
@@ -78,6 +78,7 @@ def lines(rows: Path) -> Iterator[str]:
             if made:
                 yield from _table(f"{TOLD_SETS[data]}, {TOLD_TOPS[top]}", made)
     yield from _mixpro(found)
+    yield from _guards(found)
     yield from _left_out(found)
 
 
@@ -139,11 +140,32 @@ def _mixpro(found: Mapping[str, Row]) -> Iterator[str]:
     yield ""
 
 
+def _guards(found: Mapping[str, Row]) -> Iterator[str]:
+    yield "### Guards on honest runs: rows flagged, all of them false alarms"
+    yield ""
+    yield "| data and top | guard, its party, and whose messages | rows flagged, share [least, greatest seed] | seeds |"
+    yield "| --- | --- | ---: | ---: |"
+    for data in SETS:
+        for top in TOPS:
+            for group in groups(found, data, top):
+                if group.stack != WATCHED:
+                    continue
+                shares: dict[str, list[float]] = {}
+                for row in group.rows:
+                    for line in row["integrity"]:
+                        told = f"{line['defense']} at the {line['party']}, of the {line['sender']}"
+                        shares.setdefault(told, []).append(line["flagged"] / line["rows"])
+                for told, share in shares.items():
+                    cut = f"{statistics.mean(share):.5f} [{min(share):.5f}, {max(share):.5f}]"
+                    yield f"| {TOLD_SETS[data]}, {TOLD_TOPS[top]} | {told} | {cut} | {len(share)} |"
+    yield ""
+
+
 def _left_out(found: Mapping[str, Row]) -> Iterator[str]:
     missing: dict[tuple[str, str], dict[str, int]] = {}
     for cell in cells():
         if cell.key not in found:
-            name = Group(cell.stack, ()).name
+            name = stack_name(cell.stack)
             by_name = missing.setdefault((cell.data, cell.top), {})
             by_name[name] = by_name.get(name, 0) + 1
     yield "### Not run"

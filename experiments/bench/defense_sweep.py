@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.account import ledger
+from experiments.bench.rows import add_row, read_rows
 from experiments.plan import open_world
 from experiments.progress import Silent
 from experiments.run import Shared, simulate
@@ -51,6 +52,14 @@ def _over(name: str, option: str, *values: float, **fixed: Any) -> list[Options]
     return [{"name": name, option: value, **fixed} for value in values]
 
 
+WATCHED: tuple[Options, ...] = (
+    {"name": "norm_check"},
+    {"name": "norm_check", "on": "gradient"},
+    {"name": "consistency"},
+    {"name": "grad_scrutiny"},
+)
+"""Guards on an honest run: what they flag there are false alarms."""
+
 TIERS: tuple[tuple[tuple[Options, ...], ...], ...] = (
     (
         (),
@@ -63,6 +72,7 @@ TIERS: tuple[tuple[tuple[Options, ...], ...], ...] = (
         ({"name": "grad_average"},),
     ),
     (
+        WATCHED,
         ({"name": "mixpro", "mean": "mixed"},),
         ({"name": "mixpro", "small": "half"},),
         ({"name": "mixpro", "goal_degrees": 60.0},),
@@ -140,17 +150,11 @@ def cells(data: Sequence[str] = tuple(SETS)) -> Iterator[Cell]:
 
 def known(rows: Path) -> dict[str, Mapping[str, Any]]:
     """Return the rows there are, by the key of their cell."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for path in sorted(rows.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            found[Cell(row["data"], row["top"], row["seed"], tuple(row["defense"])).key] = row
-    return found
+    return {Cell(row["data"], row["top"], row["seed"], tuple(row["defense"])).key: row for row in read_rows(rows)}
 
 
 def sweep(rows: Path, data: Sequence[str], seconds: float) -> None:
     """Make the runs that have no row yet, until `seconds` are over; a row is one line of `rows/DATA.jsonl`."""
-    rows.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with Isolation() as isolation, tempfile.TemporaryDirectory(prefix="vfl-sweep-") as folder:
         shared = Shared(isolation, Path(folder) / "references")
@@ -164,8 +168,7 @@ def sweep(rows: Path, data: Sequence[str], seconds: float) -> None:
             except UserError as error:
                 sys.stderr.write(f"not run: {cell.key}: {error}\n")
                 continue
-            with (rows / f"{cell.data}.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            add_row(rows / f"{cell.data}.jsonl", row)
             sys.stderr.write(f"{row['total_s']:.1f} s: {cell.key}\n")
 
 
@@ -181,6 +184,7 @@ def _run(cell: Cell, out: Path, shared: Shared) -> Options:
         "test": {name: _short(row["utility"]["test"][name]) for name in ("auc", "log_loss", "calibration_ratio")},
         "leakage": {name: _leak(figures) for name, figures in row["leakage"].items()},
         "epsilon": max(lines, default=None),
+        "integrity": row["integrity"],
         "total_s": _short(row["cost"]["total_s"]),
     }
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.bench.rows import add_row, read_rows, stack_name
 from experiments.progress import Silent
 from experiments.run import Shared, simulate
 from experiments.schema import Config
@@ -23,73 +24,93 @@ from parties.isolate import Isolation
 
 Options = dict[str, Any]
 ROWS = Path("docs/results/rows/residue.jsonl")
-SEEDS = 10
+ATTACKED_SEEDS = 2
 EPSILONS = (0.01, 0.1, 1.0, 10.0)
-SETS: dict[str, Options] = {
-    "breast_cancer": {"classes": 2, "batch_size": 32, "epochs": 20, "lr": 0.05},
-    "digits": {"classes": 10, "batch_size": 32, "epochs": 20, "lr": 0.02},
-}
-STACKS: tuple[tuple[Options, ...], ...] = (
+ADDITIVE: tuple[tuple[Options, ...], ...] = (
     (),
     *(({"name": "grad_perturb", "epsilon": epsilon},) for epsilon in EPSILONS),
-    *(({"name": "tpsl", "epsilon": epsilon},) for epsilon in EPSILONS),
-    *(({"name": "laplace_noise", "ratio": ratio},) for ratio in (1.0, 4.0)),
+)
+"""Laplace noise of scale 1/epsilon on each residue, drawn anew at each step."""
+
+OTHERS: tuple[tuple[Options, ...], ...] = (
+    *(({"name": "tpsl", "epsilon": epsilon, "draw": "once"},) for epsilon in (1.0, 10.0)),
+    *(({"name": "gaussian_noise", "ratio": ratio},) for ratio in (1.0, 4.0)),
     ({"name": "max_norm"},),
 )
-"""`grad_perturb` is additive Laplace noise on the residue; `max_norm` multiplies it by a random factor."""
+"""Noise on the label drawn once, noise in proportion to the batch, and a random factor on each residue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """How the regression is trained: plain gradient descent, and which stacks it is run with for how many seeds."""
+
+    data: str
+    logits: int
+    batch_size: int
+    epochs: int
+    lr: float
+    seeds: int
+    stacks: tuple[tuple[Options, ...], ...]
+    every: int = 1
+
+
+REGIMES = {
+    "breast_cancer, batches of 16": Regime("breast_cancer", 1, 16, 10, 0.05, 10, (*ADDITIVE, *OTHERS)),
+    "breast_cancer, 500 steps on all rows": Regime("breast_cancer", 1, 512, 500, 0.01, 10, ADDITIVE, every=50),
+    "digits, batches of 16": Regime("digits", 10, 16, 10, 0.05, 3, ADDITIVE),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
     """One run: linear bottoms of as many outputs as there are logits, added up; a fifth of the rows is the test."""
 
-    data: str
+    regime: str
     seed: int
     stack: tuple[Options, ...]
 
     @property
     def key(self) -> str:
         """What tells it from all others."""
-        return json.dumps([self.data, self.seed, list(self.stack)], sort_keys=True)
+        return json.dumps([self.regime, self.seed, list(self.stack)], sort_keys=True)
+
+    @property
+    def attacked(self) -> bool:
+        """Whether the residue attack is run too: it takes longer than all the rest, and says the same of every seed."""
+        return self.seed < ATTACKED_SEEDS
 
     @property
     def config(self) -> Config:
         """Its configuration."""
-        asked = SETS[self.data]
-        width = 1 if asked["classes"] == 2 else asked["classes"]
+        asked = REGIMES[self.regime]
+        train = {"epochs": asked.epochs, "batch_size": asked.batch_size, "lr": asked.lr, "optimizer": "sgd"}
         return Config.model_validate(
             {
                 "seed": self.seed,
                 "backend": "local",
-                "data": self.data,
+                "data": asked.data,
                 "holdout": {"test": 0.2, "valid": 0.0},
-                "model": {"bottom": "linear", "top": "sum", "embedding_dim": width},
-                "train": {
-                    **{key: asked[key] for key in ("epochs", "batch_size", "lr")},
-                    "optimizer": "sgd",
-                    "checkpoint_every": 0,
-                },
+                "model": {"bottom": "linear", "top": "sum", "embedding_dim": asked.logits},
+                "train": {**train, "checkpoint_every": 0},
                 "defense": list(self.stack),
-                "attack": [{"name": "residue"}, {"name": "direct_label_inference"}],
-                "references": ["advertiser_alone"],
-                "record": {"keep": "marks"},
+                "attack": [{"name": "residue"}] if self.attacked else [],
+                "references": [] if self.stack else ["advertiser_alone"],
+                "record": {"keep": "marks", "every": asked.every},
             }
         )
 
 
 def cells() -> Iterator[Cell]:
-    """Yield every run, a seed of everything before the next."""
-    for seed in range(SEEDS):
-        for data in SETS:
-            for stack in STACKS:
-                yield Cell(data, seed, stack)
+    """Yield every run, regime by regime, a seed of everything before the next."""
+    for name, regime in REGIMES.items():
+        for seed in range(regime.seeds):
+            for stack in regime.stacks:
+                yield Cell(name, seed, stack)
 
 
 def known(rows: Path) -> dict[str, Mapping[str, Any]]:
     """Return the rows there are, by the key of their cell."""
-    lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
-    found = [json.loads(line) for line in lines]
-    return {Cell(row["data"], row["seed"], tuple(row["defense"])).key: row for row in found}
+    return {Cell(row["regime"], row["seed"], tuple(row["defense"])).key: row for row in read_rows(rows)}
 
 
 def make(rows: Path, seconds: float) -> None:
@@ -102,54 +123,42 @@ def make(rows: Path, seconds: float) -> None:
                 continue
             if time.monotonic() - began > seconds:
                 return
-            row = _run(cell, Path(folder) / str(place), shared)
-            with rows.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            add_row(rows, _run(cell, Path(folder) / str(place), shared))
             sys.stderr.write(f"{cell.key}\n")
 
 
 def table(rows: Path) -> Iterator[str]:
-    """Yield a Markdown table a data set: mean and standard deviation over seeds."""
+    """Yield a Markdown table a regime: mean and standard deviation over seeds, in percent."""
     found = list(known(rows).values())
-    for data in SETS:
-        yield f"**{data}**"
+    for name, regime in REGIMES.items():
+        yield f"**{name}**"
         yield ""
-        yield "| defense | test accuracy | residue attack, sign-free | sign of the gradient, sign-free | seeds |"
-        yield "| --- | ---: | ---: | ---: | ---: |"
-        for stack in STACKS:
-            group = [row for row in found if row["data"] == data and tuple(row["defense"]) == stack]
+        yield "| defense | test accuracy | labels named right by the residue attack | seeds |"
+        yield "| --- | ---: | ---: | ---: |"
+        ours = [row for row in found if row["regime"] == name]
+        for stack in regime.stacks:
+            group = [row for row in ours if tuple(row["defense"]) == stack]
             if group:
-                cut = [_spread([row[key] for row in group]) for key in ("accuracy", "residue", "direct")]
-                yield f"| {_name(stack)} | {' | '.join(cut)} | {len(group)} |"
-        alone = [row["alone"] for row in found if row["data"] == data and not row["defense"]]
+                named = [row["residue"] for row in group if row["residue"] is not None]
+                figures = f"{_spread([row['accuracy'] for row in group])} | {_spread(named) if named else ''}"
+                yield f"| {stack_name(stack)} | {figures} | {len(group)} |"
+        alone = [row["alone"] for row in ours if not row["defense"]]
         if alone:
-            yield f"| the advertiser alone | {_spread(alone)} | | | {len(alone)} |"
+            yield f"| the advertiser alone | {_spread(alone)} | | {len(alone)} |"
         yield ""
 
 
 def _run(cell: Cell, out: Path, shared: Shared) -> Options:
     row = simulate(cell.config, out, ray_address=None, resume=None, progress=Silent(), shared=shared)
-    leakage = row["leakage"]
     return {
-        "data": cell.data,
+        "regime": cell.regime,
         "seed": cell.seed,
         "defense": list(cell.stack),
         "digest": row["digest"],
         "accuracy": row["utility"]["test"]["accuracy"],
-        "alone": row["utility"]["advertiser_alone"]["accuracy"],
-        "residue": _recovered(leakage["residue"]),
-        "direct": _recovered(leakage["direct_label_inference"]),
+        "alone": None if cell.stack else row["utility"]["advertiser_alone"]["accuracy"],
+        "residue": row["leakage"]["residue"]["accuracy"] if cell.attacked else None,
     }
-
-
-def _recovered(figures: Mapping[str, Any]) -> float:
-    """Return the sign-free leak AUC for two classes, the accuracy of recovery for more."""
-    return figures["sign_free"] if "sign_free" in figures else figures["accuracy"]
-
-
-def _name(stack: Sequence[Options]) -> str:
-    told = [" ".join([each["name"], *(f"{k}={v:g}" for k, v in each.items() if k != "name")]) for each in stack]
-    return " + ".join(told) or "none"
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -86,7 +86,7 @@ def play_rounds(grid: PartyGrid, config: Config) -> Callable[[], int]:
     coordinator = Coordinator(grid, plan, Fit(), Silent())
     coordinator.begin()
     rows = coordinator.fit.rows(plan.phases[0].pool)
-    steps = _endless(config, rows)
+    steps = endless(config, rows)
 
     def work() -> int:
         played = list(itertools.islice(steps, STEPS_A_CALL))
@@ -106,7 +106,7 @@ def plain_loop(config: Config) -> Callable[[], int]:
     top = advertiser.model.build_top(sum(member.width for member in found), 2, advertiser.seeds)
     bottoms = [member.bottom for member in found if member.bottom is not None]
     optimizer = advertiser.train.options().make_optimizer(nn.ModuleList([*bottoms, top]).parameters())
-    steps = _endless(config, rows)
+    steps = endless(config, rows)
     batches: dict[int, list[Batch]] = {}
 
     def whole(step: Step) -> list[Batch]:
@@ -142,7 +142,8 @@ def _whole(config: Config, specs: list[Any]) -> tuple[int, list[Member]]:
     return sizes[0], members(specs, Settled(order, (sizes[0], sizes[1], sizes[2])), labels)
 
 
-def _endless(config: Config, rows: int) -> Iterator[Step]:
+def endless(config: Config, rows: int) -> Iterator[Step]:
+    """Yield the steps of a run's training phase, epoch after epoch without end."""
     phase = coordinator_plan(config).phases[0]
     for epoch in itertools.count():
         for step, _ in phase_steps(phase, rows):

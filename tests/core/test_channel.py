@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from flwr.app import Array, ArrayRecord
 
-from vfl.channel import AEAD_STYPE, Channel
+from vfl.channel import AEAD_STYPE, AES, CHACHA, Channel
 from vfl.errors import WireError
 from vfl.types import Envelope, Kind
 from vfl.wire import decode, encode
@@ -23,7 +23,7 @@ A, B, C = "publisher_1", "advertiser", "publisher_2"
 
 def meet(*parties: str) -> dict[str, Channel]:
     ends = {party: Channel(party) for party in parties}
-    publics = {party: end.public() for party, end in ends.items()}
+    publics = {party: end.hello() for party, end in ends.items()}
     for end in ends.values():
         end.meet(publics)
     return ends
@@ -196,36 +196,43 @@ def test_meeting_twice_is_refused():
     """A second derivation would start the counters again under the same keys: two messages under one nonce."""
     ends = meet(A, B)
     with pytest.raises(WireError, match="has met"):
-        ends[A].meet({B: ends[B].public()})
+        ends[A].meet({B: ends[B].hello()})
 
 
-@pytest.mark.parametrize("public", [b"", b"short", b"\0" * 32, b"\1" + b"\0" * 31])
+@pytest.mark.parametrize("public", [b"", b"short", b"\0" * 32, b"\0" * 32 + AES, b"\1" + b"\0" * 31 + AES, b"\7" * 33])
 def test_what_is_no_public_key_is_refused(public):
     with pytest.raises(WireError, match="no valid public key"):
         Channel(A).meet({B: public})
 
 
-def hkdf_sha256(secret: bytes, info: bytes) -> bytes:
+def hkdf_sha256(secret: bytes, salt: bytes, info: bytes) -> bytes:
     """RFC 5869 for one block, from HMAC alone."""
-    extracted = hmac.digest(b"\0" * 32, secret, hashlib.sha256)
+    extracted = hmac.digest(salt, secret, hashlib.sha256)
     return hmac.digest(extracted, info + b"\1", hashlib.sha256)
+
+
+def ends(src: str, dst: str) -> bytes:
+    return f"vfl channel v2||{src}|{dst}".encode()
 
 
 @pytest.mark.parametrize("codec", ["raw", "f16", "int8"])
 def test_an_implementation_of_ones_own_reads_and_writes_the_same(codec):
     """X25519 of the library, HKDF from HMAC, AES-GCM from its cipher mode instead of the AEAD class."""
-    private, channel = X25519PrivateKey.generate(), Channel(A)
+    private, channel = X25519PrivateKey.generate(), Channel(A, suite=AES)
     public = private.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    channel.meet({B: public})
-    secret = private.exchange(X25519PublicKey.from_public_bytes(channel.public()))
+    channel.meet({B: public + AES})
+    secret = private.exchange(X25519PublicKey.from_public_bytes(channel.hello()[:32]))
+    salt = hashlib.sha256(min(public + AES, channel.hello()) + max(public + AES, channel.hello())).digest()
     key, record = sent(codec=codec)
     sealed = channel.seal(B, key, record)
     code = {"raw": 0, "f16": 1, "int8": 2}[codec]
     for count, (part, plain) in enumerate(record.items(), start=1):
         nonce = bytes([code if part == "body" else 0]) + count.to_bytes(11, "big")
-        theirs = Cipher(algorithms.AES(hkdf_sha256(secret, f"vfl channel v1|{A}|{B}".encode())), modes.GCM(nonce))
+        theirs = Cipher(
+            algorithms.AES(hkdf_sha256(secret, salt, f"vfl channel v2||{A}|{B}".encode())), modes.GCM(nonce)
+        )
         encryptor = theirs.encryptor()
-        encryptor.authenticate_additional_data(f"{key}/{part}|{plain.dtype}|{plain.shape}".encode())
+        encryptor.authenticate_additional_data(f"|{key}/{part}|{plain.dtype}|{plain.shape}".encode())
         expected = nonce + encryptor.update(plain.data) + encryptor.finalize() + encryptor.tag
         assert sealed[part].data == expected
 
@@ -233,9 +240,30 @@ def test_an_implementation_of_ones_own_reads_and_writes_the_same(codec):
     arrays = {}
     for count, (part, plain) in enumerate(answer.items(), start=1):
         nonce = bytes([code if part == "body" else 0]) + count.to_bytes(11, "big")
-        ours = Cipher(algorithms.AES(hkdf_sha256(secret, f"vfl channel v1|{B}|{A}".encode())), modes.GCM(nonce))
+        ours = Cipher(algorithms.AES(hkdf_sha256(secret, salt, ends(B, A))), modes.GCM(nonce))
         encryptor = ours.encryptor()
-        encryptor.authenticate_additional_data(f"{back}/{part}|{plain.dtype}|{plain.shape}".encode())
+        encryptor.authenticate_additional_data(f"|{back}/{part}|{plain.dtype}|{plain.shape}".encode())
         data = nonce + encryptor.update(plain.data) + encryptor.finalize() + encryptor.tag
         arrays[part] = Array(dtype=plain.dtype, shape=plain.shape, stype=AEAD_STYPE, data=data)
     assert channel.open(back, ArrayRecord(arrays)) == answer
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(AES, CHACHA), (CHACHA, AES), (CHACHA, CHACHA)])
+def test_chacha_is_taken_where_either_end_lacks_aes_instructions(ours, theirs):
+    ends = {A: Channel(A, suite=ours), B: Channel(B, suite=theirs)}
+    hellos = {party: end.hello() for party, end in ends.items()}
+    for end in ends.values():
+        end.meet(hellos)
+    key, record = sent()
+    sealed = ends[A].seal(B, key, record)
+    assert type(ends[A]._out[B]).__name__ == "ChaCha20Poly1305"
+    assert ends[B].open(key, sealed) == record
+
+
+def test_a_record_refused_for_one_part_may_still_come_as_it_was_sent():
+    ends = meet(A, B)
+    key, record = sent()
+    sealed = ends[A].seal(B, key, record)
+    with pytest.raises(WireError, match="authentication tag"):
+        ends[B].open(key, changed(sealed, "body", data=sealed["body"].data[:-1] + b"x"))
+    assert ends[B].open(key, sealed) == record

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.axes import read_sweep
+from experiments.axes import Asked, read_sweep
+from experiments.sweep import resolve
 from vfl.errors import ConfigError
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "sweep").glob("*.yaml"))
@@ -93,3 +94,13 @@ def test_every_mistake_is_told_once(tmp_path: Path):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_what_is_shipped_is_read(path: Path):
     assert len(read_sweep(path)) >= 6
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_what_is_shipped_passes_every_check_of_a_run(path: Path):
+    """Of the first seed, and of each defense and method once: other strengths and seeds are checked by their types."""
+    seen: dict[str, Asked] = {}
+    for asked in read_sweep(path):
+        config = asked.config
+        seen.setdefault(f"{[spec.name for spec in config.defense]} {config.method.name} {config.split}", asked)
+    assert resolve(list(seen.values()), str(path))

@@ -49,7 +49,7 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
         "seed": 0,
         "backend": "ray",
         "transport": "direct",
-        "wire": {"codec": "raw", "channel": "auto"},
+        "wire": {"codec": "raw", "channel": "auto", "keys": None},
         "data": {"name": "adult", "root": None},
         "holdout": {"test": 0.25, "valid": 0.1, "by": "random"},
         "split": None,

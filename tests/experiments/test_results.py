@@ -71,6 +71,13 @@ def test_a_broken_row_and_one_of_another_version_are_named(tmp_path: Path):
         results.load(tmp_path)
 
 
+def test_a_trial_is_told_in_a_line(tmp_path: Path):
+    results.write(tmp_path, results.row_of("a", CONFIG, RUN))
+    assert results.summary(tmp_path, "a") == "a: AUC 0.9124, worst leak AUC 0.998, 9.9 s, 432 MB, 61.6 MB sent"
+    results.write(tmp_path, results.failed_row("b", CONFIG, "PartyError: it broke"))
+    assert results.summary(tmp_path, "b") == "b: PartyError: it broke"
+
+
 def test_a_folder_without_runs_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="got no finished run in it"):
         results.load(tmp_path)

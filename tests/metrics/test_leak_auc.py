@@ -32,6 +32,22 @@ def uneven():
     return steps, scores, labels
 
 
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_the_interval_holds_the_truth_about_as_often_as_it_says(epochs):
+    """A score that is each row's own, N(0.5 y, 1): epochs repeat it, and must not narrow the interval."""
+    rng, true = np.random.default_rng(0), stats.norm.cdf(0.5 / np.sqrt(2))
+    held, runs, rows, batches = 0, 300, 400, 8
+    for _ in range(runs):
+        labels = (rng.random(rows) < 0.1).astype(np.int64)
+        own = rng.normal(size=rows) + 0.5 * labels
+        seen = np.concatenate([rng.permutation(rows) for _ in range(epochs)])
+        steps = np.repeat(np.arange(epochs * batches), rows // batches)
+        told = Guess("labels", torch.as_tensor(steps), torch.as_tensor(seen), torch.as_tensor(own[seen]))
+        found = LeakAuc(resamples=200).result(told, torch.as_tensor(labels[seen]), np.random.default_rng(1))
+        held += found["ci"][0] <= true <= found["ci"][1]
+    assert 0.88 <= held / runs <= 0.98
+
+
 def per_batch(steps, scores, labels) -> np.ndarray:
     batches = [steps == step for step in np.unique(steps)]
     return np.array([roc_auc_score(labels[b], scores[b]) for b in batches if 0 < labels[b].sum() < b.sum()])

@@ -213,3 +213,18 @@ def test_gain_that_does_not_exist_is_none():
 def test_refuses_options_out_of_range(options):
     with pytest.raises(ValueError, match="got 0, allowed"):
         Utility(**options)
+
+
+def test_reliability_adds_up_to_the_calibration_error_and_the_base_rate():
+    p, y = binary()
+    found = result(p, y)
+    said, came, rows = (np.array(column) for column in zip(*found["reliability"], strict=True))
+    assert rows.tolist() == [200] * 15
+    assert said == pytest.approx([part.mean() for part in np.split(np.sort(p.numpy()), 15)])
+    assert (rows * np.abs(said - came)).sum() / 3000 == pytest.approx(found["ece"])
+    assert (rows * came).sum() == pytest.approx(float(y.sum()))
+
+
+def test_a_bin_without_rows_is_left_out_of_reliability():
+    y = torch.tensor([0, 1] * 50)
+    assert result(torch.full((100,), 0.25), y)["reliability"] == [[0.25, 0.5, 100]]

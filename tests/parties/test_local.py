@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 from flwr.app import Message, RecordDict
+from harness import config
 
-from parties.local import LocalCarrier
-from vfl.compat_flwr import identify
-from vfl.errors import PartyError
+from experiments.plan import open_world, party_specs
+from parties.local import LocalCarrier, make_party
+from vfl.compat_flwr import identify, new_context
+from vfl.errors import PartyError, WireError
 from vfl.grid import Roster
-from vfl.types import Role
+from vfl.types import Pool, Role, Step
+from vfl.wire import merge, step_record
 
 ROSTER = Roster((("publisher", Role.PUBLISHER), ("advertiser", Role.ADVERTISER)))
 MEETING_S = 5
@@ -46,6 +49,19 @@ def test_hops_run_side_by_side_and_answers_keep_their_order(two_cores: None):
     ours = carrier({"publisher": app, "advertiser": app})
     assert list(ours.carry(asked)) == asked
     ours.close()
+
+
+@pytest.mark.parametrize(("party", "hop"), [(0, "own"), (1, "forward"), (0, "nothing")])
+def test_a_party_runs_no_hop_but_those_of_its_role(party: int, hop: str):
+    """A coordinator that asks a publisher for the advertiser's part, or the other way round, is refused."""
+    asked = config()
+    specs = party_specs(asked, open_world(asked), None)
+    member = make_party(specs[party])
+    step = Step(0, "train", Pool.TRAIN, size=8)
+    identify()
+    message = Message(merge(step_record(step, (hop,)), ()), specs[0].roster.node(specs[party].party), "train.play")
+    with pytest.raises(WireError, match=f"asked for hop '{hop}'"):
+        member.handle(message, new_context(1))
 
 
 def test_control_calls_come_one_after_another(two_cores: None):

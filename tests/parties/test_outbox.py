@@ -76,8 +76,8 @@ def test_defenses_come_before_the_codec_and_the_codec_before_the_chain(tmp_path)
 
 def test_the_chain_and_the_record_come_before_the_channel(tmp_path):
     ours, theirs = Channel(ADVERTISER), Channel(PUBLISHER)
-    ours.meet({PUBLISHER: theirs.public()})
-    theirs.meet({ADVERTISER: ours.public()})
+    ours.meet({PUBLISHER: theirs.hello()})
+    theirs.meet({ADVERTISER: ours.hello()})
     plain, box = outbox(told()), outbox(told(), channel=ours, recorder=TranscriptWriter(tmp_path, 1))
     for step in range(3):
         key, record = box.send(gradient(step))
@@ -209,6 +209,6 @@ def test_what_is_not_finite_is_refused_on_arrival():
 
 def test_a_sealed_inbox_takes_nothing_in_the_clear():
     ours = Channel(PUBLISHER)
-    ours.meet({ADVERTISER: Channel(ADVERTISER).public()})
+    ours.meet({ADVERTISER: Channel(ADVERTISER).hello()})
     with pytest.raises(WireError, match="is not sealed"):
         Inbox(PUBLISHER, None, ours).receive(4, *outbox().send(gradient()))

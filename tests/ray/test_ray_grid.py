@@ -21,6 +21,7 @@ STACK = [
     {"name": "max_norm"},
     {"name": "dropout"},
     {"name": "clipped_gaussian"},
+    {"name": "norm_check", "act": "repair", "factor": 1.0, "warm_up": 1},
 ]
 CASES = {
     "every hook defended": {"defense": STACK},

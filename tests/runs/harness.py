@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.plan import coordinator_plan, largest_body_bytes, open_world, party_specs
+from experiments.plan import coordinator_plan, largest_body_bytes, open_world, party_specs, with_credentials
 from experiments.run import digest
 from experiments.schema import Config
 from parties.local import local_grid
@@ -37,7 +37,7 @@ def config(**changed: Any) -> Config:
 def train(asked: Config, folder: Path | None = None, make_grid: Any = None, edit: Any = None) -> Fit:
     """Train a configuration and return what the coordinator has; `edit` changes the party specs first."""
     world = open_world(asked)
-    specs = party_specs(asked, world, folder)
+    specs = with_credentials(asked, party_specs(asked, world, folder))
     specs = edit(specs) if edit else specs
     grid = (
         make_grid(specs, asked, largest_body_bytes(asked, world)) if make_grid else local_grid(specs, asked.transport)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from harness import config
@@ -13,7 +14,8 @@ from harness import config
 from experiments import rundir
 from experiments.progress import Silent
 from experiments.run import attack, simulate
-from vfl.errors import PartyError, PeekError, UserError
+from experiments.rundir import LEAST_ROWS
+from vfl.errors import InterruptedRunError, PartyError, PeekError, UserError
 from vfl.store import envelopes
 from vfl.types import Envelope
 
@@ -50,7 +52,7 @@ def test_a_killed_run_resumes_to_the_same_digest_and_transcript(tmp_path: Path, 
     defended = {"defense": [*states, {"name": "mid"}, {"name": "dropout"}]}  # all that carries anything between steps
     whole = run(tmp_path / "whole", **defended)
     asked = config(**SMALL, **defended)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedRunError):
         simulate(asked, tmp_path / "cut", ray_address=None, resume=None, progress=StopsAt(step))
     assert not (tmp_path / "cut" / "row.json").exists()
     resumed = run(tmp_path, resume=tmp_path / "cut", **defended)
@@ -102,6 +104,34 @@ def test_the_shareable_part_holds_no_row_level_value(tmp_path: Path) -> None:
     assert not list((tmp_path / "shared").rglob("*.safetensors"))
     longest = max(_lengths(json.loads((tmp_path / "shared" / "row.json").read_text())))
     assert longest <= 30
+
+
+def test_the_shareable_part_holds_no_loss_of_a_single_row(tmp_path: Path) -> None:
+    run(tmp_path / "run", train={"epochs": 1, "batch_size": 1})
+    steps = pd.read_parquet(tmp_path / "run" / "steps.parquet").dropna(subset="loss")
+    assert steps["step"].tolist() == list(range(LEAST_ROWS, _train_rows() + 1, LEAST_ROWS))
+
+
+def test_the_row_has_the_keys_that_were_promised(tmp_path: Path) -> None:
+    """These keys and no others; what a mapping is keyed by is the user's."""
+    row = run(tmp_path / "run", references=["advertiser_alone", "central"])
+    figures = {"auc", "pr_auc", "log_loss", "ne", "ece", "calibration_ratio", "accuracy", "ci"}
+    assert set(row) == {
+        *("schema", "run_id", "seed", "backend", "digest", "out", "notes", "data", "alignment"),
+        *("utility", "gain", "method", "leakage", "integrity", "privacy", "cost"),
+    }
+    assert set(row["data"]) == {"name", "synthetic", "rows", "classes", "positives", "base_rate", "parties"}
+    assert set(row["data"]["parties"]) == {"publisher", "advertiser"}
+    assert all(set(party) == {"role", "columns"} for party in row["data"]["parties"].values())
+    assert set(row["alignment"]) == {"aligned", "only", "partial"}
+    assert set(row["utility"]) == {"test", "advertiser_alone", "central"}
+    assert all(set(found) == figures for found in row["utility"].values())
+    assert set(row["gain"]) == {"auc", "log_loss", "per_publisher"}
+    assert set(row["gain"]["auc"]) == set(row["gain"]["log_loss"]) == {"value", "ci", "p"}
+    assert set(row["privacy"]) == {"ledger"}
+    assert set(row["cost"]) == {"wall_s", "total_s", "steps", "path", "bytes", "peak_rss_mb"}
+    promised = {"leak_auc", "leak_auc_pooled", "abs_q95", "sign_free", "chance", "prior_only", "upper", "ci", "ci_over"}
+    assert all(promised <= set(marks) for marks in row["leakage"].values())
 
 
 def _lengths(value: object) -> list[int]:
@@ -178,6 +208,10 @@ REFUSED = {
     "an infinite value": ({"data": "infinite:Infinite"}, "infinite"),
     "zero aligned rows": ({"align": {"overlap": 0.0}}, "aligned"),
     "too large a transcript": ({"record": {"max_mb": 1}, "train": {"epochs": 300}}, "record.every="),
+    "a transcript too large whatever is left out": (
+        {"record": {"max_mb": 1}, "model": {"embedding_dim": 4096}, "train": {"batch_size": 500}},
+        "train.batch_size",
+    ),
     "a binary attack on ten classes": ({"data": "digits", "attack": ["norm"]}, "classes"),
     "a binary defense on ten classes": ({"data": "digits", "defense": [{"name": "marvell", "s": 1.0}]}, "classes"),
     "more hints than granted": ({"attack": [{"name": "direction", "hints": 5}]}, "labelled_rows"),
@@ -204,6 +238,18 @@ def test_bad_input_is_refused_with_one_line_and_leaves_nothing(tmp_path: Path, m
         run(tmp_path / "run", **changed)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_refused_after_training_loses_no_training(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object) -> dict[str, Any]:
+        raise UserError("got a network it cannot rebuild, allowed others; choose another attack")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.run.attack_all", refuse)
+        with pytest.raises(UserError):
+            run(tmp_path / "run", attack=[{"name": "norm"}])
+    row = run(tmp_path, resume=tmp_path / "run", attack=[{"name": "norm"}])
+    assert row["leakage"]["norm"]["leak_auc"] is not None
 
 
 def test_a_party_that_fails_leaves_a_directory_that_can_be_resumed(tmp_path: Path, monkeypatch) -> None:

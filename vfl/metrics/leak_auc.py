@@ -38,6 +38,10 @@ class LeakAuc:
     `chance` says what scores drawn at random would give for these batches. It is far from 0.5 where positives are few,
     so read `sign_free` and `abs_q95` against it alone. `prior_only` is the value of an attacker that ignores the wire.
 
+    Every epoch brings the same rows again, in other batches: that tells more about these rows and nothing about others.
+    So `ci`, the bootstrap's, is as wide as if each row had been seen once: its distance from the figure is multiplied
+    by the root of the mean number of times that a row is scored.
+
     Reference: O. Li, J. Sun, X. Yang, W. Gao, H. Zhang, J. Xie, V. Smith, C. Wang, Label Leakage and Protection in
     Two-party Split Learning, ICLR 2022, https://arxiv.org/abs/2102.08504
 
@@ -56,7 +60,7 @@ class LeakAuc:
             raise ValueError(f"resamples: got {self.resamples}, allowed any whole number from 1")
 
     def result(self, guess: Guess, labels: Tensor, rng: np.random.Generator) -> dict[str, Any]:
-        """Return the figures by name, with the 95 % bootstrap `ci` of `leak_auc` over batches, of one batch over rows.
+        """Return the figures by name, with the 95 % `ci` of `leak_auc` over batches, of one batch over rows.
 
         `labels` are the `(n,)` true classes of `guess.rows`. `batches` counts those used and `skipped` those of one
         class; with none to use every figure is `None`. Scores of shape `(n, 2)` count as class 1 less class 0. Raises
@@ -81,16 +85,22 @@ class LeakAuc:
             "chance": chance(ones[used], (sizes - ones)[used]),
             "prior_only": 0.5,
             **counts,
-            **self._interval(scores, positive, auc, len(sizes), rng),
+            **self._interval(scores, positive, auc, guess.rows, rng),
         }
 
     def _interval(
-        self, scores: Floats, positive: NDArray[np.bool_], auc: Floats, batches: int, rng: np.random.Generator
+        self, scores: Floats, positive: NDArray[np.bool_], auc: Floats, rows: Tensor, rng: np.random.Generator
     ) -> dict[str, Any]:
-        if batches > 1:
-            return {"ci": percentile_interval(bootstrap_mean(auc, rng, self.resamples))}
+        times_seen = len(rows) / len(torch.unique(rows))
+        if len(auc) > 1:
+            return {"ci": _widened(bootstrap_mean(auc, rng, self.resamples), auc.mean(), times_seen)}
         resampled = bootstrap_auc(scores, positive, rng, self.resamples)
-        return {"ci": percentile_interval(resampled), "ci_over": "rows"}
+        return {"ci": _widened(resampled, auc.mean(), times_seen), "ci_over": "rows"}
+
+
+def _widened(resampled: Floats, value: float, times_seen: float) -> list[float] | None:
+    """Return the interval of resampled values around `value`, for rows seen once; never beyond 0 and 1."""
+    return percentile_interval(np.clip(value + np.sqrt(times_seen) * (resampled - value), 0.0, 1.0))
 
 
 def batch_auc(scores: Floats, positive: NDArray[np.bool_], batch: NDArray[np.intp]) -> Floats:

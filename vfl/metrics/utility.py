@@ -40,6 +40,7 @@ class Utility:
     `ne`, log loss over the entropy of the base rate, below 1 where the model beats it; `ece`, the expected
     calibration error over `bins` bins of equal mass (of p, or of the winning class's p above two classes);
     `calibration_ratio`, sum of p over sum of y, two classes only; `accuracy` at p > 1/2, or of the likeliest class.
+    `reliability` holds `[mean p, share that came true, rows]` for each bin of `ece`, lowest p first, without intervals.
 
     Reference: X. He et al., Practical Lessons from Predicting Clicks on Ads at Facebook (normalised entropy), ADKDD
     2014, https://doi.org/10.1145/2648584.2648589
@@ -78,7 +79,7 @@ class Utility:
         if values["ece"] is not None and not few:
             inflation = float(resampled["ece"].mean()) - values["ece"]
             intervals["ece"] = percentile_interval(np.maximum(resampled["ece"] - inflation, 0.0))
-        return {**values, "ci": intervals}
+        return {**values, "reliability": _reliability(rows), "ci": intervals}
 
 
 def gain(
@@ -115,7 +116,8 @@ def _compared(value: Floats, resampled: Floats, few: bool) -> dict[str, Any]:
 class _Rows:
     """What the figures need of the rows, worked out once: each array has one entry a row, in the given order.
 
-    `truth` `(n, K)` marks the label; `binned` `(n, bins)` holds confidence less outcome in the row's bin, 0 elsewhere.
+    `truth` `(n, K)` marks the label; `binned` `(n, bins)` holds confidence less outcome in the row's bin, 0 elsewhere;
+    `bins` `(n,)` is that bin, of the `(n,)` confidence and outcome.
     """
 
     probabilities: Floats
@@ -123,6 +125,9 @@ class _Rows:
     loss: Floats
     correct: Floats
     binned: Floats
+    bins: NDArray[np.int64]
+    confidence: Floats
+    outcome: Floats
     rankings: tuple[Ranking, ...]
 
     @property
@@ -137,10 +142,11 @@ def _rows(probabilities: Tensor, labels: Tensor, bins: int) -> _Rows:
     correct = (p.argmax(axis=1) == y).astype(np.float64)
     confidence, outcome = (p[:, 1], truth[:, 1]) if p.shape[1] == 2 else (p.max(axis=1), correct)
     binned = np.zeros((len(y), bins))
-    binned[np.arange(len(y)), _equal_mass_bins(confidence, bins)] = confidence - outcome
+    place = _equal_mass_bins(confidence, bins)
+    binned[np.arange(len(y)), place] = confidence - outcome
     classes = [1] if p.shape[1] == 2 else range(p.shape[1])
     rankings = tuple(rank(p[:, k], truth[:, k] > 0) for k in classes)
-    return _Rows(p, truth, -np.log(chosen), correct, binned, rankings)
+    return _Rows(p, truth, -np.log(chosen), correct, binned, place, confidence, outcome, rankings)
 
 
 def _checked(probabilities: Tensor, labels: Tensor) -> tuple[Floats, NDArray[np.int64]]:
@@ -164,6 +170,16 @@ def _equal_mass_bins(values: Floats, bins: int) -> NDArray[np.int64]:
     """Return the `(n,)` bin of each value: bins of near n / `bins` values in rising order, equal values together."""
     place = np.searchsorted(np.sort(values), values, side="left")
     return place * bins // max(len(values), 1)
+
+
+def _reliability(rows: _Rows) -> list[list[float | int]]:
+    """Return mean confidence, mean outcome and number of rows of each bin that holds a row."""
+    counts = np.bincount(rows.bins)
+    said = np.bincount(rows.bins, weights=rows.confidence)
+    came = np.bincount(rows.bins, weights=rows.outcome)
+    held = counts > 0
+    means = zip(said[held] / counts[held], came[held] / counts[held], counts[held], strict=True)
+    return [[float(p), float(share), int(count)] for p, share, count in means]
 
 
 def _figures(weights: Floats, rows: _Rows) -> dict[str, Floats]:

@@ -1,0 +1,140 @@
+"""Each point held against the baseline of its scene, seed by seed: what it costs, what it hides, how it scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from experiments.reporting.estimate import Estimate, over_seeds, paired
+from experiments.reporting.leaks import Leak, leaks_of, short_names, worst
+from experiments.reporting.points import Point, Study
+from vfl.metrics.tradeoff import defense_score, hypervolume, pareto_front, scores_by_type
+
+UTILITY, UTILITY_ENDS = "utility.test.auc", "utility.test.ci.auc"
+ALONE = "utility.advertiser_alone.auc"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A point and its figures; differences are paired by seed with the baseline, `None` where there is none.
+
+    `loss` is the AUC that the baseline has more, `worst` the greatest advantage of any attack, `saved` how much less
+    that is than at the baseline, `score` the defense score (C-DCS), `front` whether no point of the scene beats it.
+    """
+
+    point: Point
+    auc: Estimate | None
+    leaks: Mapping[str, Leak]
+    worst: Estimate | None
+    worst_by_seed: Mapping[int, float]
+    loss: Estimate | None
+    saved: Estimate | None
+    score: Estimate | None
+    front: bool
+
+    @property
+    def gain_kept(self) -> float | None:
+        """The share that is kept of what the partner's data adds; `None` without a baseline or a model alone."""
+        alone = self.point.estimate(ALONE)
+        if alone is None or self.auc is None or self.loss is None or self.auc.value + self.loss.value <= alone.value:
+            return None
+        return (self.auc.value - alone.value) / (self.auc.value + self.loss.value - alone.value)
+
+
+def compare(study: Study) -> list[Compared]:
+    """Return every point of a study with its figures, in its order."""
+    names = short_names(study.points)
+    found: list[Compared] = []
+    for scene in study.scenes:
+        base = study.baseline(scene)
+        found += _with_front([_compared(point, base, names) for point in study.within(scene)])
+    return found
+
+
+def _compared(point: Point, base: Point | None, names: Mapping[str, str]) -> Compared:
+    leaks = leaks_of(point, names)
+    reached = worst(leaks)
+    loss = saved = score = None
+    if base is not None:
+        base_leaks = worst(leaks_of(base, names))
+        losses = _differences(base.by_seed(UTILITY), point.by_seed(UTILITY))
+        if point is not base:
+            loss = over_seeds(list(losses.values()))
+            if reached is not None and base_leaks is not None:
+                saved = paired(base_leaks[1], reached[1])
+        score = over_seeds(list(_scores(leaks, losses).values()))
+    return Compared(
+        point=point,
+        auc=point.estimate(UTILITY, UTILITY_ENDS),
+        leaks=leaks,
+        worst=None if reached is None else reached[0].clipped(0.0, 1.0),
+        worst_by_seed={} if reached is None else reached[1],
+        loss=loss,
+        saved=saved,
+        score=score,
+        front=False,
+    )
+
+
+def _differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
+    return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
+
+
+def _scores(leaks: Mapping[str, Leak], losses: Mapping[int, float]) -> dict[int, float]:
+    """Return the C-DCS by seed: of each attack's advantage, so that guessing counts as no leakage."""
+    found: dict[int, float] = {}
+    for seed, loss in losses.items():
+        by_type: dict[str, list[float]] = {}
+        for leak in leaks.values():
+            if seed in leak.advantages:
+                by_type.setdefault(leak.target, []).append(defense_score(leak.advantages[seed], loss))
+        if by_type:
+            found[seed] = scores_by_type(by_type)[1]
+    return found
+
+
+def _with_front(scene: Sequence[Compared]) -> list[Compared]:
+    places = [place for place, each in enumerate(scene) if each.auc is not None and each.worst is not None]
+    marks = [(_value(scene[place].auc), _value(scene[place].worst)) for place in places]
+    front = {places[place] for place in pareto_front(marks)}
+    return [
+        Compared(**{**vars_of(each), "front": place in front}) if place in front else each
+        for place, each in enumerate(scene)
+    ]
+
+
+def vars_of(each: Compared) -> dict[str, object]:
+    """Return the fields of a frozen dataclass by name."""
+    return {name: getattr(each, name) for name in each.__dataclass_fields__}
+
+
+def _value(estimate: Estimate | None) -> float:
+    return 0.0 if estimate is None else estimate.value
+
+
+def volumes(scene: Sequence[Compared]) -> dict[str, Estimate]:
+    """Return the hypervolume of each family of a scene, paired by seed: its strengths are one curve.
+
+    1 is all of the rectangle between (the advertiser alone, leakage undefended) and (AUC undefended, no leakage).
+    Nothing where the baseline or the model alone is missing, or where they span no area.
+    """
+    base = next((each for each in scene if each.point.undefended), None)
+    if base is None:
+        return {}
+    alone, joint = base.point.by_seed(ALONE), base.point.by_seed(UTILITY)
+    found: dict[str, Estimate] = {}
+    for family in dict.fromkeys(each.point.family for each in scene if each is not base):
+        members = [each for each in scene if each.point.family == family]
+        by_seed: list[float] = []
+        for seed in sorted(alone.keys() & joint.keys() & base.worst_by_seed.keys()):
+            marks = [
+                (each.point.by_seed(UTILITY)[seed], each.worst_by_seed[seed])
+                for each in members
+                if seed in each.worst_by_seed and seed in each.point.by_seed(UTILITY)
+            ]
+            if marks and joint[seed] > alone[seed] and base.worst_by_seed[seed] > 0:
+                by_seed.append(hypervolume(marks, (alone[seed], base.worst_by_seed[seed]), (joint[seed], 0.0)))
+        estimate = over_seeds(by_seed)
+        if estimate is not None:
+            found[family] = estimate.clipped(0.0, 1.0)
+    return found

@@ -1,0 +1,90 @@
+"""A figure and how sure it is: means over seeds with Student's t, differences of the same seeds paired."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean of `n` values, one a seed, and the interval `low` to `high` that it is known to at 95 %.
+
+    `over` says what the interval is over: `seeds`, or, of a single seed, what the run resampled (`rows`, `batches`).
+    Without an interval `low` and `high` are `None`: one seed says nothing about another.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 1
+    over: str = ""
+    std: float | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval, where there is one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    def bounds(self, alpha: float) -> tuple[float, float] | None:
+        """Return the two-sided interval that misses with probability `alpha`; `None` where seeds give none.
+
+        Values that are all equal have an interval of no width: the figure did not move with the seed.
+        """
+        if self.n < 2 or self.std is None:
+            return None
+        reach = float(stats.t.ppf(1 - alpha / 2, self.n - 1)) * self.std / math.sqrt(self.n)
+        return self.value - reach, self.value + reach
+
+    def clipped(self, least: float, most: float) -> Estimate:
+        """Return the same with an interval cut to the values that the figure can take."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
+
+    def at_most(self, alpha: float) -> float | None:
+        """Return the one-sided upper bound that is too low with probability `alpha`."""
+        both = self.bounds(2 * alpha)
+        return None if both is None else both[1]
+
+
+def over_seeds(values: Sequence[float], run_interval: Sequence[float] | None = None, over: str = "") -> Estimate | None:
+    """Return the mean of one value a seed; of a single seed the interval is that of the run itself, `over` its rows.
+
+    Missing values are left out; `None` where none is left.
+    """
+    known = np.asarray([value for value in values if value is not None and math.isfinite(value)], dtype=np.float64)
+    if not len(known):
+        return None
+    mean = float(known.mean())
+    if len(known) == 1:
+        if run_interval is None:
+            return Estimate(mean)
+        return Estimate(mean, float(run_interval[0]), float(run_interval[1]), 1, over)
+    found = Estimate(mean, None, None, len(known), "seeds", float(known.std(ddof=1)))
+    low, high = found.bounds(1 - LEVEL) or (mean, mean)
+    return replace(found, low=low, high=high)
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Estimate | None:
+    """Return `first` less `second` over the seeds that both have; `None` where they share none."""
+    return over_seeds([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
+
+
+def seeds_needed(difference: Estimate, bound: float, alpha: float, most: int = 200) -> int | None:
+    """Return how many seeds would bring the one-sided upper bound below `bound`, if mean and spread stay as they are.
+
+    `None` where the mean is not below it, the spread is unknown, or more than `most` would be needed.
+    """
+    if difference.std is None or difference.value >= bound:
+        return None
+    counts = np.arange(2, most + 1)
+    reach = stats.t.ppf(1 - alpha, counts - 1) * difference.std / np.sqrt(counts)
+    enough = counts[difference.value + reach <= bound]
+    return int(enough[0]) if len(enough) else None

@@ -1,0 +1,102 @@
+"""What a message must pass before its party acts on it: limits of size and rate, the order of steps, and duplicates.
+
+A step may reach a party twice, over a link that duplicates or because an answer was lost. It is acted on once: the same
+message is answered as it was the first time, another one under the same name is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from flwr.app import RecordDict
+
+from vfl.errors import WireError
+from vfl.types import PartyId
+from vfl.wire import mail
+
+_HEAD, _TAIL = 12, 16
+Fingerprint = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a party takes in: bytes and envelopes of one message, and messages a second (bursts of as many)."""
+
+    message_bytes: int = 512 * 2**20
+    envelopes: int = 256
+    per_second: float = 20_000.0
+
+
+@dataclass(slots=True)
+class Entry:
+    """What one party lets in. `step` is the last one acted on, `answers` what was replied to its messages, by hops."""
+
+    party: PartyId
+    limits: Limits
+    clock: Callable[[], float] = time.monotonic
+    step: int = -1
+    answers: dict[tuple[str, ...], tuple[Fingerprint, RecordDict]] = field(
+        default_factory=dict[tuple[str, ...], tuple[Fingerprint, RecordDict]]
+    )
+    _allowance: float = 1.0
+    _filled: float = field(default=-1.0)
+
+    def admit(self, content: RecordDict) -> None:
+        """Raise `WireError` for a message that is too large, holds too many envelopes, or comes too soon."""
+        records = content.array_records
+        if len(records) > self.limits.envelopes:
+            raise WireError(f"{self.party} got {len(records)} envelopes at once, allowed {self.limits.envelopes}")
+        size = sum(len(array.data) for record in records.values() for array in record.values())
+        if size > self.limits.message_bytes:
+            raise WireError(f"{self.party} got a message of {size} bytes, allowed {self.limits.message_bytes}")
+        now, burst = self.clock(), self.limits.per_second
+        if self._filled < 0:
+            self._filled, self._allowance = now, burst
+        self._allowance = min(burst, self._allowance + (now - self._filled) * self.limits.per_second)
+        self._filled = now
+        if self._allowance < 1:
+            raise WireError(
+                f"{self.party} got more than {self.limits.per_second:.0f} messages a second; it takes no more"
+            )
+        self._allowance -= 1
+
+    def answered(self, step: int, hops: tuple[str, ...], content: RecordDict) -> RecordDict | None:
+        """Return what was replied to this very message before, `None` where it is new.
+
+        Raises `WireError` for a message of an earlier step, and for another one under the name of one acted on.
+        """
+        if step < self.step:
+            raise WireError(f"{self.party} got step {step} after step {self.step}; it was replayed or reordered")
+        if step > self.step:
+            return None
+        before = self.answers.get(hops)
+        if before is None:
+            return None
+        if before[0] != _fingerprint(content):
+            raise WireError(
+                f"{self.party} got step {step} for {'+'.join(hops)} again with other content; it was tampered with"
+            )
+        return before[1]
+
+    def keep(self, step: int, hops: tuple[str, ...], content: RecordDict, reply: RecordDict) -> None:
+        """Note that a message was acted on, and what was replied."""
+        if step != self.step:
+            self.step = step
+            self.answers.clear()
+        self.answers[hops] = (_fingerprint(content), reply)
+
+    def reset(self) -> None:
+        """Forget all steps: the party goes on from a checkpoint, or begins."""
+        self.step = -1
+        self.answers.clear()
+
+
+def _fingerprint(content: RecordDict) -> Fingerprint:
+    """Return what tells two messages of one name apart: of a sealed array, its nonce and authentication tag."""
+    return tuple(
+        (key, name, array.stype, array.dtype, tuple(array.shape), bytes(array.data[:_HEAD]), bytes(array.data[-_TAIL:]))
+        for key, record in mail(content).items()
+        for name, array in record.items()
+    )

@@ -1,0 +1,31 @@
+"""What others are told when a party fails: where and of what kind, without a value of its data.
+
+A traceback may quote cells, ids or tensors of the party it comes from. What leaves the party is the kind of the error,
+the places in the code, and its text with everything quoted and every number struck out.
+"""
+
+from __future__ import annotations
+
+import re
+import traceback
+from pathlib import Path
+
+from vfl.errors import PartyError
+from vfl.types import PartyId
+
+_FRAMES = 4
+_LONGEST = 300
+_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|[^\s'\"]*\d[^\s'\"]*|[^\s'\"]*@[^\s'\"]*")
+
+
+def scrub(text: str) -> str:
+    """Return a text on one line without what may be data: quotations, numbers and addresses become `…`."""
+    return _VALUES.sub("…", " ".join(text.split()))[:_LONGEST]
+
+
+def failed(party: PartyId, action: str, error: Exception) -> PartyError:
+    """Return the error that leaves a party in place of one that it did not raise on purpose."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+    text = scrub(str(error.strerror or error) if isinstance(error, OSError) else str(error))
+    return PartyError(f"{party} failed in {action}: {type(error).__name__}: {text} (at {places})")

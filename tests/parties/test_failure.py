@@ -1,0 +1,40 @@
+"""What leaves a party that fails: where and of what kind, and nothing that may be data."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from harness import config, train
+
+from parties.failure import failed, scrub
+from vfl.errors import PartyError
+
+SECRETS = ["alice@example.org", "1234567", "0.734", "'Smith'", '"Zürich"', "user-77"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_what_may_be_data_is_struck_out(secret):
+    told = str(failed("publisher", "forward", ValueError(f"could not convert string to float: {secret} in column")))
+    assert secret.strip("'\"") not in told
+    assert told.startswith("publisher failed in forward: ValueError: could not convert string to float: …")
+    assert "\n" not in told
+
+
+def test_a_tensor_and_a_frame_are_struck_out():
+    text = scrub(f"bad value in {torch.tensor([0.25, 0.5])}\nrow 3: age=47, city='Oslo'")
+    assert not any(part in text for part in ("0.25", "47", "Oslo"))
+
+
+def test_the_person_who_started_the_run_is_told_where_it_broke(monkeypatch):
+    from vfl.methods.vanilla import VanillaPublisher
+
+    def broken(self, step, mail):
+        raise RuntimeError("cannot use the age 47 of 'Smith'")
+
+    monkeypatch.setattr(VanillaPublisher, "forward", broken)
+    with pytest.raises(
+        PartyError, match=r"publisher failed in play: RuntimeError: cannot use the age … of … \(at test_"
+    ) as caught:
+        train(config())
+    assert "Smith" not in str(caught.value)
+    assert caught.value.__cause__ is None

@@ -1,0 +1,102 @@
+"""Actors that are really killed, and a cluster of two nodes: the digest is that of a calm run in one process."""
+
+from __future__ import annotations
+
+import pytest
+from harness import config, digest, train
+
+from parties.faults import Faults, faulty
+from vfl.errors import PartyGoneError
+from vfl.seeds import Seeds
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+TRAIN = {"epochs": 3, "batch_size": 64, "checkpoint_every": 4}
+
+
+def calm() -> str:
+    return digest(train(config(train=TRAIN)))
+
+
+def test_an_actor_killed_in_the_compiled_graph_goes_on_from_its_checkpoint(ray_cluster: None, tmp_path) -> None:
+    from parties.ray import ray_grid
+
+    killed = []
+
+    def make(specs, asked, largest):
+        grid = ray_grid(specs, asked.transport, largest)
+        play = grid.play
+
+        def play_and_kill(hops, step):
+            if step.index in (7, 13) and step.index not in killed:
+                killed.append(step.index)
+                grid.carrier.kill("publisher" if step.index == 7 else "advertiser")
+            return play(hops, step)
+
+        grid.play = play_and_kill
+        return grid
+
+    fit = train(config(train=TRAIN, wire={"channel": "on"}), tmp_path, make)
+    assert killed == [7, 13]
+    assert fit.restarts == 2
+    assert digest(fit) == calm()
+
+
+def test_chaos_twenty_real_deaths(ray_cluster: None, tmp_path) -> None:
+    from parties.ray import ray_grid
+
+    seen = []
+
+    def make(specs, asked, largest):
+        faults = Faults(loss=0.02, duplicate=0.05, crash=0.06)
+        seen.append(faulty(ray_grid(specs, asked.transport, largest), faults, Seeds(5)))
+        return seen[0]
+
+    fit = train(config(train=TRAIN, faults={"restarts": 1_000}, wire={"channel": "on"}), tmp_path, make)
+    assert seen[0].carrier.counts["crash"] >= 20
+    assert digest(fit) == calm()
+
+
+def test_a_party_that_hangs_counts_as_gone(ray_cluster: None, tmp_path, monkeypatch) -> None:
+    from parties.ray import ray_grid
+
+    def make(specs, asked, largest):
+        return ray_grid(specs, asked.transport, largest, None, 0.001)
+
+    with pytest.raises(PartyGoneError, match="died or stayed away"):
+        train(config(faults={"restarts": 0}), tmp_path, make)
+
+
+TWO_NODES = """
+import ray, sys
+sys.path.insert(0, "tests/runs")
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from harness import config, digest, train
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"advertiser": 1, "referee": 1}})
+cluster.add_node(num_cpus=1, resources={"publisher": 1})
+places = {}
+
+def make(specs, asked, largest):
+    from parties.ray import ray_grid
+    grid = ray_grid(specs, asked.transport, largest, cluster.address)
+    for party, actor in grid.carrier.actors.items():
+        places[party] = ray.get(actor.__ray_call__.remote(lambda self: ray.get_runtime_context().get_node_id()))
+    return grid
+
+spread = digest(train(config(), make_grid=make))
+assert places["publisher"] != places["advertiser"] == places["referee"], places
+assert spread == digest(train(config()))
+print("same digest on two nodes")
+"""
+
+
+def test_two_nodes_give_the_digest_of_one_process(tmp_path) -> None:
+    """In a process of its own: it has a cluster of its own."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    root = Path(__file__).resolve().parents[2]
+    found = subprocess.run([sys.executable, "-c", TWO_NODES], cwd=root, capture_output=True, text=True, timeout=300)
+    assert "same digest on two nodes" in found.stdout, found.stderr[-3000:]

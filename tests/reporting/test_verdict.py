@@ -1,0 +1,133 @@
+"""Verdicts on sweeps whose truth is known, and how often a verdict that says firm is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from trials import sweep, trial
+
+from experiments.reporting.compared import compare, volumes
+from experiments.reporting.points import study
+from experiments.reporting.verdict import FIRM, LIKELY, OPEN, Verdict, verdict
+
+TIGHT = [0.0021, 0.0019, 0.002, 0.0022, 0.0018]
+
+
+def answer(rows: list, tolerance: float = 0.005) -> Verdict:
+    asked = study(rows)
+    return verdict(asked, compare(asked), tolerance)
+
+
+def told(found: Verdict) -> str:
+    return " ".join([found.headline, *found.why, *(line.text for line in found.leaks), *found.also])
+
+
+def test_the_least_leak_within_the_tolerance_is_chosen():
+    losses = {"max_norm": TIGHT, "marvell": [0.003 + loss for loss in TIGHT], "mixpro": [0.02 + loss for loss in TIGHT]}
+    rows = sweep(losses, {"max_norm": 0.7, "marvell": 0.6, "mixpro": 0.51})
+    found = answer(rows)
+    assert (found.choice.point.label, found.sure) == ("max_norm", FIRM)
+    assert answer(rows, 0.01).choice.point.label == "marvell"
+    assert answer(rows, 0.05).choice.point.label == "mixpro"
+    assert answer(rows, 0.001).choice is None
+
+
+def test_fewer_than_five_seeds_are_never_firm():
+    found = answer(sweep({"max_norm": TIGHT[:4]}, {"max_norm": 0.7}))
+    assert found.sure == LIKELY
+    assert "with 5 seeds or more this would be called firm" in told(found)
+
+
+def test_a_mean_within_the_tolerance_is_open_where_its_bound_is_not():
+    found = answer(sweep({"max_norm": [0.001, 0.009, 0.002, 0.007, 0.003]}, {"max_norm": 0.7}))
+    assert (found.choice.point.label, found.sure) == ("max_norm", OPEN)
+    assert "seeds would settle it" in told(found)
+
+
+def test_a_single_seed_settles_nothing():
+    found = answer(sweep({"max_norm": [0.001]}, {"max_norm": 0.7}))
+    assert found.sure == OPEN
+    assert "One seed says nothing about another" in told(found)
+
+
+def test_a_defense_that_hides_nothing_is_not_recommended():
+    found = answer(sweep({"max_norm": TIGHT}, {"max_norm": 0.95}))
+    assert "No defense within the tolerance is shown to hide anything" in found.headline
+    assert found.sure == OPEN
+
+
+def test_of_defenses_that_leak_alike_the_cheaper_is_chosen():
+    rows = sweep({"max_norm": TIGHT, "marvell": [0.001 + loss for loss in TIGHT]}, {"max_norm": 0.7005, "marvell": 0.7})
+    noisy = [
+        row | {"leakage.norm.leak_auc": row["leakage.norm.leak_auc"] + 0.004 * (-1) ** row["seed"]}
+        for row in rows
+        if "max_norm" in row["config.defense"]
+    ]
+    found = answer([row for row in rows if "max_norm" not in row["config.defense"]] + noisy)
+    assert found.choice.point.label == "max_norm"
+    assert "do not tell it apart in leakage from marvell" in told(found)
+
+
+def test_what_still_leaks_is_named_beside_what_it_was():
+    (line,) = answer(sweep({"max_norm": TIGHT}, {"max_norm": 0.7})).leaks
+    assert line.text.startswith(
+        "norm learns labels: 40\u00a0% of the way from guessing to knowing; 90\u00a0% without a defense"
+    )
+    assert "guessing 0.500" in line.more
+    assert "by its length" in line.more
+
+
+def test_without_a_trial_of_no_defense_nothing_is_recommended():
+    rows = [
+        row
+        for row in sweep({"max_norm": TIGHT, "marvell": TIGHT}, {"max_norm": 0.7, "marvell": 0.6})
+        if row["config.defense"] != "[]"
+    ]
+    found = answer(rows)
+    assert found.choice is None
+    assert "No trial without a defense" in found.headline
+
+
+def test_one_run_is_described_and_not_judged():
+    found = answer([trial(0, [], 0.9, {"norm": 0.9})])
+    assert found.choice is None
+    assert "one configuration" in found.headline
+    assert "in this one run" in found.leaks[0].text
+
+
+def test_methods_are_ranked_by_auc_against_vanilla():
+    gains = {"vanilla": [0.0] * 5, "local": [0.01, 0.012, 0.011, 0.009, 0.01]}
+    rows = [
+        trial(seed, [], 0.8 + 0.02 * seed + gain, {}, method=method)
+        for method, found in gains.items()
+        for seed, gain in enumerate(found)
+    ]
+    found = answer(rows)
+    assert (found.choice.point.label, found.sure) == ("local", FIRM)
+    assert "1.04 points more than vanilla" in told(found)
+
+
+@pytest.mark.parametrize("looks", [1, 4])
+def test_firm_is_wrong_no_more_often_than_it_says(looks: int):
+    """All defenses truly cost more than is tolerated; saying of any that it surely costs less is the mistake.
+
+    5 of 100 may be wrong; the bound is three standard deviations above.
+    """
+    rng = np.random.default_rng(looks)
+    names = ["max_norm", "marvell", "mixpro", "grad_average"][:looks]
+    rows = sweep({name: [0.0] * 5 for name in names}, dict.fromkeys(names, 0.7))
+    wrong = 0
+    for _ in range(100):
+        lost = [0.0 if row["config.defense"] == "[]" else 0.0051 + 0.002 * rng.normal() for row in rows]
+        moved = [
+            row | {"utility.test.auc": row["utility.test.auc"] - loss} for row, loss in zip(rows, lost, strict=True)
+        ]
+        wrong += answer(moved).sure == FIRM
+    assert wrong <= 11
+
+
+def test_hypervolume_is_one_for_a_free_and_perfect_defense_and_less_for_others():
+    perfect = compare(study(sweep({"max_norm": [0.0] * 5}, {"max_norm": 0.5, "": 1.0})))
+    assert volumes(perfect)["max_norm"].value == pytest.approx(1.0, abs=0.01)
+    half = compare(study(sweep({"max_norm": [0.0] * 5}, {"max_norm": 0.75, "": 1.0})))
+    assert volumes(half)["max_norm"].value == pytest.approx(0.5, abs=0.01)
