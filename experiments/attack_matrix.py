@@ -30,10 +30,26 @@ HEADLINES = {
     "features": ("nmse",),
     "attribute": ("auc", "accuracy"),
     "membership": ("auc",),
+    "outcome": ("damage",),
 }
 """The figure shown of an attack, by what it guesses: the first that it has."""
-KEPT = ("leak_auc", "sign_free", "abs_q95", "accuracy", "auc", "nmse", "mae", "prior_only", "upper", "error")
+KEPT = (
+    "damage",
+    "clean_error",
+    "leak_auc",
+    "sign_free",
+    "abs_q95",
+    "accuracy",
+    "auc",
+    "nmse",
+    "mae",
+    "prior_only",
+    "upper",
+    "error",
+)
 PLACES = 4
+GROUP = 5
+"""How many parts of a cell's name say which table it is in: data, who looks, top, bottom, attacks."""
 
 Line = dict[str, Any]
 
@@ -100,17 +116,19 @@ def document(lines: Sequence[Line], wanted: Sequence[Config]) -> list[str]:
     cells = [_asked(config) for config in wanted]
     done = {_cell(line) for line in lines}
     found = [OPENING.format(trials=len(cells), done=len(done & set(cells)))]
-    for data, looks, top, bottom in dict.fromkeys(cell[:4] for cell in cells):
-        own = [line for line in lines if _cell(line)[:4] == (data, looks, top, bottom)]
-        defenses = list(dict.fromkeys(cell[4] for cell in cells if cell[:4] == (data, looks, top, bottom)))
-        found += ["", f"## {data}: the {looks} looks, {bottom} bottoms, top {top}", "", *table(own, defenses)]
+    for group in dict.fromkeys(cell[:GROUP] for cell in cells):
+        own = [line for line in lines if _cell(line)[:GROUP] == group]
+        defenses = list(dict.fromkeys(cell[GROUP] for cell in cells if cell[:GROUP] == group))
+        data, looks, top, bottom, attacks = group
+        title = f"{data}: {bottom} bottoms, top {top}, the {looks} tries {attacks.count(' ') + 1}"
+        found += ["", f"## {title}", "", *table(own, defenses, attacks)]
     return [*found, "", *_checks(lines), "", CLOSING]
 
 
-def table(lines: Sequence[Line], defenses: Sequence[str]) -> list[str]:
+def table(lines: Sequence[Line], defenses: Sequence[str], tried: str) -> list[str]:
     """Return one table: a row a defense, a column an attack; `not run` where no trial has ended."""
     if not lines:
-        return ["Not run."]
+        return [f"Not run: {tried}."]
     attacks = list(dict.fromkeys(key for line in lines for key in line["attacks"]))
     metric = lines[0]["metric"]
     heads = ["defense", "seeds", f"test {metric}", *attacks]
@@ -187,7 +205,8 @@ def _row(cells: Sequence[Any]) -> str:
 def _asked(config: Config) -> tuple[Any, ...]:
     stack = [spec.member for spec in config.defense]
     looks, model = config.threat.adversaries[0], config.model
-    return (config.data.name, looks, model.top.name, model.bottom.name, named(stack), config.seed)
+    tried = ", ".join(attack.key for attack in config.attack)
+    return (config.data.name, looks, model.top.name, model.bottom.name, tried, named(stack), config.seed)
 
 
 def _cell(line: Line) -> tuple[Any, ...]:
@@ -195,7 +214,7 @@ def _cell(line: Line) -> tuple[Any, ...]:
 
 
 def _key(line: Line) -> tuple[Any, ...]:
-    return (line["data"], line["looks"], line["top"], line["bottom"], line["defense"])
+    return (line["data"], line["looks"], line["top"], line["bottom"], ", ".join(line["attacks"]), line["defense"])
 
 
 if __name__ == "__main__":

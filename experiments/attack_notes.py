@@ -110,4 +110,4 @@ CLOSING = """## Reading the tables
   the rows is on either side of .5 from seed to seed. What the tables show needs one labelled row to be put to use.
 * `score_leakage` is the joint model's own test metric: what any deployment that returns scores gives away.
 * Not in the tables, since the platform does not have them: feature-space hijacking, generative regression, binary
-  feature reconstruction, gradient leakage of all workers, active completion and the integrity attacks."""
+  feature reconstruction, gradient leakage of all workers, and backdoors by replay, gradient replacement or triggers."""

@@ -11,7 +11,7 @@ from typing import Any
 from experiments.plan import World, adversaries, party_folder, party_specs
 from experiments.progress import Progress
 from experiments.schema import AttackSpec, Config
-from experiments.threat import check_threat, victims
+from experiments.threat import check_threat, check_took_part, victims
 from parties.isolate import Bounds, Isolation, folders
 from vfl.attacks import Needs
 from vfl.errors import PartyError, ThreatError, UserError
@@ -19,11 +19,11 @@ from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import PartyId, Role
 
-__all__ = ["Target", "attack_all", "check_threat", "require_transcript"]
+__all__ = ["Target", "attack_all", "check_threat", "check_took_part", "require_transcript"]
 
 JOBS = "parties.judging"
 GRANTED = ("labelled_rows", "known_rows", "prior", "scores", "victim_models")
-HEADLINES = ("leak_auc", "auc", "mae", "nmse", "accuracy")
+HEADLINES = ("damage", "leak_auc", "auc", "mae", "nmse", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
             seeds=seeds.scope("party", party),
             shared=seeds.scope("shared"),
             defenses=_defenses(config, party, role),
+            tampers=_tampers(config, world, party),
             codec=config.wire.codec,
             channel=config.sealed,
             record_every=config.record.every if role != Role.REFEREE else 0,
@@ -275,6 +276,13 @@ def _defenses(config: Config, party: PartyId, role: Role) -> tuple[Mapping[str, 
         for spec in config.defense
         if (spec.party in (party, role.value) if spec.party else build("defense", spec.member).side == role)
     )
+
+
+def _tampers(config: Config, world: World, party: PartyId) -> tuple[Mapping[str, Any], ...]:
+    """Return the active attacks of a party: those of the run, where it is the adversary."""
+    if party not in adversaries(config, world):
+        return ()
+    return tuple(spec.member for spec in config.attack if build("attack", spec.member).needs.active)
 
 
 def _check_columns(party: PartyId, names: tuple[str, ...], known: tuple[str, ...]) -> None:

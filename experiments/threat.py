@@ -45,3 +45,12 @@ def check_threat(config: Config, world: World, attacks: Sequence[AttackSpec]) ->
                 f"needs {', '.join(missing)} envelopes, which these adversaries do not see; change threat.adversaries",
                 key=f"attack.{place}",
             )
+
+
+def check_took_part(config: Config, attacks: Sequence[AttackSpec]) -> None:
+    """Refuse active attacks on a recorded run that they had no part in; raises `ThreatError` naming the entry."""
+    members = [spec.member for spec in config.attack]
+    for place, spec in enumerate(attacks):
+        if build("attack", spec.member).needs.active and spec.member not in members:
+            message = refusal(spec.name, "attacks that only look", "simulate a run with it: it tampers with the run")
+            raise ThreatError(message, key=f"attack.{place}")

@@ -129,7 +129,8 @@ def marks(
     """
     truth, _ = open_truth(shard, folder, classes)
     tables = {party: load_table(Path(place) / TABLE_FILE)[:2] for party, place in victims.items()}
-    truth = replace(truth, tables=tables)
+    asked, _ = checkpoint.load(Path(folder) / SCORES_FILE)
+    truth = replace(truth, tables=tables, answers=(asked["rows"], asked["scores"].argmax(dim=1)))
     found: Figures = {}
     for key, made in guesses.items():
         try:

@@ -48,6 +48,7 @@ ALIGNERS: dict[str, list[Options]] = {
 }
 
 ATTACKS: dict[str, list[Options]] = {
+    "active_model_completion": [{"steps": 30}],
     "attribute_inference": [{"known_rows": 100, "steps": 60}],
     "batch_inversion": [{"steps": 40, "batches": 60}, {"steps": 40, "batches": 60, "top": "trained"}],
     "clustering": [{}, {"on": "embeddings", "rounds": 0}],
@@ -64,6 +65,7 @@ ATTACKS: dict[str, list[Options]] = {
     "norm": [{}, {"positives": "majority"}],
     "property_inference": [{}],
     "residue": [{}],
+    "sabotage": [{}, {"way": "noise"}, {"way": "misaligned"}, {"way": "free_riding", "share": 0.2}],
     "score_leakage": [{}],
     "spectral": [{}],
     "unsplit_label": [{"steps": 30}],

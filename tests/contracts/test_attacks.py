@@ -204,12 +204,20 @@ def _members_auc(guess: Guess, view: AdversaryView) -> tuple[float, float]:
     return _mean_batch_auc(guess), 0.5
 
 
+def _damage(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+    """Answers drawn apart from the run are wrong as often on spoiled rows as on others."""
+    wrong = torch.rand(POPULATION, generator=torch.Generator().manual_seed(view.sent[0].rows.sum().item() % 1000))
+    wrong, hit = (wrong < 0.3).double()[guess.rows], guess.scores > 0
+    return float(wrong[hit].mean() - wrong[~hit].mean()), 0.0
+
+
 CHANCES = {
     "labels": _labels_auc,
     "proportion": _share_correlation,
     "features": _nothing_explained,
     "attribute": _ids_named,
     "membership": _members_auc,
+    "outcome": _damage,
 }
 
 
