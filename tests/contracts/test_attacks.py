@@ -40,7 +40,7 @@ class Flat(torch.nn.Module):
 
     def __init__(self, width: int, stream: torch.Generator) -> None:
         super().__init__()
-        self.weight = torch.randn(COLUMNS, width, generator=stream)
+        self.weight = torch.nn.Parameter(torch.randn(COLUMNS, width, generator=stream))
 
     def forward(self, batch: Batch) -> Tensor:
         return batch.numeric @ self.weight
@@ -52,6 +52,9 @@ class Added(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.bias = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h.sum(dim=1, keepdim=True) + self.bias
 
 
 def holding(stream: torch.Generator, rows: Tensor, *, width: int, models: bool, colours: bool = True) -> Holding:
