@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.asked_needs import needs_of
 from experiments.plan import World, adversaries, party_folder, party_specs
 from experiments.progress import Progress
 from experiments.schema import AttackSpec, Config
@@ -15,7 +16,6 @@ from experiments.threat import check_threat, check_took_part, victims
 from parties.isolate import Bounds, Isolation, folders
 from vfl.attacks import Needs
 from vfl.errors import PartyError, ThreatError, UserError
-from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import PartyId, Role
 
@@ -93,8 +93,7 @@ class _Asked:
 
     @classmethod
     def of(cls, target: Target, spec: AttackSpec, scratch: Path) -> _Asked:
-        needs: Needs = build("attack", spec.member).needs
-        return cls(spec, needs, Seeds(target.config.seed).at("attack", spec.key), scratch)
+        return cls(spec, needs_of(spec), Seeds(target.config.seed).at("attack", spec.key), scratch)
 
     @property
     def key(self) -> str:

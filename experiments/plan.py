@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from experiments.asked_needs import needs_of
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
 from parties.faults import Faults
@@ -282,7 +283,7 @@ def _tampers(config: Config, world: World, party: PartyId) -> tuple[Mapping[str,
     """Return the active attacks of a party: those of the run, where it is the adversary."""
     if party not in adversaries(config, world):
         return ()
-    return tuple(spec.member for spec in config.attack if build("attack", spec.member).needs.active)
+    return tuple(spec.member for spec in config.attack if needs_of(spec).active)
 
 
 def _check_columns(party: PartyId, names: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -315,6 +316,6 @@ def _check_classes(config: Config, described: Described) -> None:
             raise ConfigError(message, key=f"defense.{place}.name")
     asked = config.attack if "attack" in config.model_fields_set else ()  # the default ones are left out instead
     for place, spec in enumerate(asked):
-        if build("attack", spec.member).needs.binary_only:
+        if needs_of(spec).binary_only:
             message = f"{got}, allowed 2 with attack {spec.name!r}; set attack=[] or choose another"
             raise ConfigError(message, key=f"attack.{place}.name")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ from vfl.types import PartyId, Role, TableSchema
 
 GRANT_FILE = "grant.safetensors"
 CONTROL = "control."
+
+
+def needs(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an attack needs, its kinds by name: asked here so that no other process imports its code."""
+    member: Attack = build("attack", attack)
+    told = {each.name: getattr(member.needs, each.name) for each in fields(member.needs)}
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in told.items()}
 
 
 def infer(attack: Mapping[str, Any], view: Mapping[str, Any], grant: str, seed: int, out: str) -> None:
