@@ -20,6 +20,7 @@ from experiments.attack_notes import CHECKS, CLOSING, OPENING, Check
 from experiments.axes import read_sweep
 from experiments.real_sets import interval
 from experiments.schema import Config
+from vfl.metrics.tradeoff import defense_score, scores_by_type
 
 ROWS = Path("docs/results/rows/attacks.jsonl")
 TABLE = Path("docs/results/attacks.md")
@@ -131,21 +132,39 @@ def table(lines: Sequence[Line], defenses: Sequence[str], tried: str) -> list[st
         return [f"Not run: {tried}."]
     attacks = list(dict.fromkeys(key for line in lines for key in line["attacks"]))
     metric = lines[0]["metric"]
-    heads = ["defense", "seeds", f"test {metric}", *attacks]
+    heads = ["defense", "seeds", f"test {metric}", "T-DCS", *attacks]
     kinds = [_shown([line["attacks"][key] for line in lines if key in line["attacks"]]) for key in attacks]
-    text = [_row(heads), "|" + "---|" * len(heads), _row(["(figure)", "", "", *kinds])]
+    text = [_row(heads), "|" + "---|" * len(heads), _row(["(figure)", "", "", "", *kinds])]
     for name, key in (("(chance)", "chance"), ("(prior only)", "prior_only")):
-        text.append(_row([name, "", "", *(_mean(lines, attack, key) for attack in attacks)]))
+        text.append(_row([name, "", "", "", *(_mean(lines, attack, key) for attack in attacks)]))
     plain = [line for line in lines if line["defense"] == "none"]
-    text.append(_row(["(upper, undefended)", "", "", *(_mean(plain, attack, "upper") for attack in attacks)]))
+    text.append(_row(["(upper, undefended)", "", "", "", *(_mean(plain, attack, "upper") for attack in attacks)]))
     for defense in defenses:
         own = [line for line in lines if line["defense"] == defense]
         if not own:
-            text.append(_row([defense, 0, *["not run"] * (len(attacks) + 1)]))
+            text.append(_row([defense, 0, *["not run"] * (len(attacks) + 2)]))
             continue
         cells = [_value(own, attack, kind) for attack, kind in zip(attacks, kinds, strict=True)]
-        text.append(_row([defense, len(own), interval([line["utility"] for line in own]), *cells]))
+        score = _type_score(own, plain, kinds[0])
+        text.append(_row([defense, len(own), interval([line["utility"] for line in own]), score, *cells]))
     return text
+
+
+def _type_score(own: Sequence[Line], plain: Sequence[Line], kind: str) -> str:
+    """Return VFLAIR's T-DCS of a table's attacks, the mean of their DCS over seeds that have an undefended trial."""
+    honest = {line["seed"]: line["utility"] for line in plain}
+    found = [
+        defense_score(_leak(figures[kind], kind), honest[line["seed"]] - line["utility"])
+        for line in own
+        for figures in line["attacks"].values()
+        if line["seed"] in honest and kind in figures
+    ]
+    return f"{scores_by_type({kind: found})[0][kind]:.3f}" if found else ""
+
+
+def _leak(value: float, kind: str) -> float:
+    """Return an attack's performance from 0 to 1, as VFLAIR's score takes it."""
+    return {"sign_free": 2 * value - 1, "auc": abs(2 * value - 1), "nmse": max(1 - value, 0.0)}.get(kind, value)
 
 
 def _checks(lines: Sequence[Line]) -> list[str]:

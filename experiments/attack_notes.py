@@ -96,8 +96,10 @@ hidden nothing, and its chance lies above .5 (the signed `leak_auc`, by the atta
 rows); `nmse` is squared error over the column's variance (1 is guessing the mean, less is leakage). The line `chance`
 is a guess at random, `prior only` what ignoring the wire gives, `upper` the same head told all answers, or the better
 sign where an attack takes no hints. Attacks that fit (exploit, completion, decoders) run fewer steps than their
-defaults. One setting of each defense, none tuned: a row says what that setting does, and no row says that a mechanism
-is good or bad."""
+defaults. `T-DCS` is the mean over a table's attacks of VFLAIR's defense score (1 where nothing leaks and nothing is
+lost, .586 where everything leaks), of 2 AUC - 1 for two classes, accuracy for more, 1 - nmse for columns; it blames a
+defense for what chance reaches. One setting of each defense, none tuned: a row says what that setting does, and no
+row says that a mechanism is good or bad."""
 
 CLOSING = """## Reading the tables
 

@@ -70,7 +70,7 @@ ATTACKS: dict[str, list[Options]] = {
     "sabotage": [{}, {"way": "noise"}, {"way": "misaligned"}, {"way": "free_riding", "share": 0.2}],
     "score_leakage": [{}],
     "spectral": [{}],
-    "unsplit_inversion": [{"rounds": 3, "rows": 100}],
+    "unsplit_inversion": [{"rounds": 3, "rows": 600}],
     "unsplit_label": [{"steps": 30}],
 }
 
