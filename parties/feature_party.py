@@ -15,11 +15,12 @@ from parties.mounts import Mounts, mount, steered
 from parties.rows import Rows, leftover_base, leftover_order
 from parties.settle import settle
 from parties.spec import PartySpec
+from parties.table import Resident, encode
 from parties.teacher import Teacher
 from vfl.align import Alignment, AlignSide, Ids
 from vfl.data.cut import Shard
-from vfl.data.encode import EncodeOptions, Encoder, fit
-from vfl.data.shard import LocalFrame, load_features, load_ids, load_keys
+from vfl.data.encode import EncodeOptions, Encoder
+from vfl.data.shard import LocalTable, load_features, load_ids, load_keys
 from vfl.exchange import Mail, Outgoing
 from vfl.holding import TABLE_FILE, save_table
 from vfl.methods import Desk, Parts, Remembers, Side
@@ -38,7 +39,7 @@ class FeatureParty:
     ) -> None:
         self._spec, self._shard = spec, cast(Shard, spec.shard)
         keys: Ids = load_keys(self._shard) if self._shard.keyed else torch.from_numpy(load_ids(self._shard))
-        self._align = make_align(keys, spec.seeds.scope("align"))
+        self._align: AlignSide | None = make_align(keys, spec.seeds.scope("align"))
         self._make_side = make_side
         self._resumed: Alignment | None = None
         self._remembered: dict[str, Tensor] = {}
@@ -55,23 +56,23 @@ class FeatureParty:
         alignment = self.alignment()
         spec, local = self._spec, load_features(self._shard)
         options = EncodeOptions(**spec.encoding)
-        encoder = fit(local.frame, self.training_rows(alignment).numpy(), local.numeric, local.categorical, options)
         folder = spec.path()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
+        encoder, table = encode(local, self.training_rows(alignment), options, folder)
+        if folder is not None:
             write_whole(folder / "encoder.json", encoder.to_json().encode())
-        numeric, categorical = encoder.transform(local.frame)
         place, leftover = spec.roster.ids().index(spec.party), leftover_order(len(alignment.only), spec.seeds)
-        features, base = (numeric, categorical), leftover_base(place)
+        base = leftover_base(place)
         schema = self._schema = encoder.schema
         mounts = mount(spec.defenses, spec.seeds, spec.classes)
         labels = _training_labels(local, alignment)
-        self._rows = Rows(features, alignment, labels, spec.shared, base, leftover)
+        self._rows = Rows(table, alignment, labels, spec.shared, base, leftover)
         if labels is not None and mounts.changes_labels:
             training = self.training_rows(alignment)
-            teacher = self._teacher(schema, numeric[training], categorical[training])
+            teacher = self._teacher(schema, *table.take(training))
             relabel = partial(_relabel, mounts, labels.open(), training, teacher)
-            self._rows = Rows(features, alignment, relabel(0), spec.shared, base, leftover)
+            self._rows = Rows(table, alignment, relabel(0), spec.shared, base, leftover)
             self._rows.relabel = relabel if mounts.each_epoch else None
         self._sit(self._rows, schema, mounts)
         counts = {"train": alignment.train, "valid": alignment.valid, "test": alignment.test}
@@ -87,7 +88,7 @@ class FeatureParty:
         encoder = Encoder.from_json((trained / "encoder.json").read_text(encoding="utf-8"))
         nobody = torch.empty(0, dtype=torch.int64)
         alignment = Alignment(torch.arange(len(frame)), 0, 0, len(frame), nobody)
-        rows = self._rows = Rows(encoder.transform(frame), alignment, None, self._spec.shared)
+        rows = self._rows = Rows(Resident(*encoder.transform(frame)), alignment, None, self._spec.shared)
         self._schema = encoder.schema
         self._sit(rows, encoder.schema, mount(self._spec.defenses, self._spec.seeds, self._spec.classes))
 
@@ -116,7 +117,8 @@ class FeatureParty:
     def alignment(self) -> Alignment:
         """Return the alignment after the cut, from the aligner or from the checkpoint that was resumed."""
         if self._resumed is None:
-            self._resumed = settle(cast(Alignment, self._align.alignment), self._shard)
+            self._resumed = settle(cast(Alignment, cast(AlignSide, self._align).alignment), self._shard)
+        self._align = None  # it holds every id of this party, and its work is done
         return self._resumed
 
     def training_rows(self, alignment: Alignment) -> Tensor:
@@ -203,11 +205,11 @@ def _relabel(mounts: Mounts, labels: Tensor, training: Tensor, teacher: Teacher,
     return Sealed(mixed)
 
 
-def _training_labels(local: LocalFrame, alignment: Alignment) -> Sealed[Tensor] | None:
+def _training_labels(local: LocalTable, alignment: Alignment) -> Sealed[Tensor] | None:
     """Return the labels of the rows in use, those of test rows struck out (-1): the referee alone knows them."""
     if local.labels is None:
         return None
     known = torch.cat([alignment.order[: alignment.train + alignment.valid], alignment.only])
-    labels = torch.full((len(local.ids),), -1, dtype=torch.int64)
+    labels = torch.full((local.rows,), -1, dtype=torch.int64)
     labels[known] = torch.from_numpy(local.labels.open())[known]
     return Sealed(labels)

@@ -54,7 +54,7 @@ class Sender:
 class Outbox:
     """One party's way out. `chains`, the digest by destination, and `sent_bytes` grow with every envelope.
 
-    `last` holds what each destination was sent last, after defenses: its answer is judged by it.
+    `last` holds what each destination was sent last about some rows, after defenses: its answer is judged by it.
     """
 
     sender: Sender
@@ -69,7 +69,8 @@ class Outbox:
     def send(self, envelope: Envelope, by_class: ByClass | None = None) -> tuple[str, ArrayRecord]:
         """Return the record that leaves the party in place of this envelope; `by_class` is for its defenses alone."""
         defended = self._defend(envelope, by_class)
-        self.last[envelope.dst] = replace(defended, body=defended.body.detach())
+        if len(defended.rows):  # an alignment's message is about none, and may be large
+            self.last[envelope.dst] = replace(defended, body=defended.body.detach())
         key, record = encode(defended, self.codec)
         self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
         if self.recorder is not None:

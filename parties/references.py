@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from parties.rows import Rows
 from parties.settle import Settled, leftover
 from parties.spec import PartySpec
+from parties.table import encode
 from vfl.align import Alignment
 from vfl.coordinator import phase_steps
-from vfl.data.encode import EncodeOptions, fit
+from vfl.data.encode import EncodeOptions
 from vfl.data.keys import places
 from vfl.data.shard import load_features
 from vfl.losses import classification_loss, probabilities
@@ -93,14 +94,14 @@ def _member(spec: PartySpec, found: Settled, labels: Tensor | None) -> Member:
     if spec.shard is None:
         raise ValueError(f"{spec.party} has no shard")
     local = load_features(spec.shard)
-    order = torch.from_numpy(places(local.ids, found.ids.numpy()))
-    only = leftover(spec.shard, torch.from_numpy(local.ids), found)
+    ids = local.ids
+    order = torch.from_numpy(places(ids, found.ids.numpy()))
+    only = leftover(spec.shard, torch.from_numpy(ids), found)
     training = torch.cat([order[: found.sizes[0]], only]).sort().values
-    encoder = fit(local.frame, training.numpy(), local.numeric, local.categorical, EncodeOptions(**spec.encoding))
-    numeric, categorical = encoder.transform(local.frame)
+    encoder, table = encode(local, training, EncodeOptions(**spec.encoding))
     alignment = Alignment(order, *found.sizes, only=only)
-    sealed = None if labels is None else Sealed(_by_local_row(labels, order, len(local.ids)))
-    rows = Rows((numeric, categorical), alignment, sealed, spec.shared)
+    sealed = None if labels is None else Sealed(_by_local_row(labels, order, local.rows))
+    rows = Rows(table, alignment, sealed, spec.shared)
     bottom = spec.model.build_bottom(encoder.schema, spec.role, spec.party, spec.seeds)
     return Member(rows, bottom, 0 if bottom is None else spec.model.widths[spec.party])
 

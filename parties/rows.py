@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from parties.table import Table
 from vfl.align import Alignment
 from vfl.defenses import hard
 from vfl.sealed import Sealed
@@ -16,6 +17,9 @@ from vfl.types import Batch, Pool, Step
 
 LEFTOVER_STRIDE = 1 << 24
 """Handles of the first party's leftovers start here, the next party's a stride later: no two rows share a handle."""
+
+WINDOW_ROWS = 2**15
+"""Rows that are gathered at once."""
 
 
 def leftover_base(place: int) -> int:
@@ -32,9 +36,10 @@ def leftover_order(count: int, seeds: Seeds) -> Tensor:
 
 
 class Rows:
-    """Encoded features, and labels where the party owns them, of every row, laid out by handle: aligned, then its own.
+    """Encoded features, and labels where the party owns them, of every row by handle: aligned, then its own.
 
-    An epoch's rows are gathered once in the order all parties share, so that a batch is a slice. `base` is the first
+    `table` holds the features in the order of the party's own table. An epoch's rows are gathered in the order all
+    parties share, `WINDOW_ROWS` at a time, so that a batch is a slice. `base` is the first
     handle of the party's own leftover rows and `leftover` the order they stand in, `(n,)` positions in `only`.
     `relabel`, where a defense makes labels anew, gives those of an epoch by local row, `(n,)` classes or `(n, classes)`
     weights.
@@ -42,7 +47,7 @@ class Rows:
 
     def __init__(
         self,
-        features: tuple[Tensor, Tensor],
+        table: Table,
         alignment: Alignment,
         labels: Sealed[Tensor] | None,
         shared: Seeds,
@@ -51,15 +56,16 @@ class Rows:
     ) -> None:
         own = alignment.only if leftover is None else alignment.only[leftover]
         order = torch.cat([alignment.order, own])
-        self._numeric, self._categorical = features[0][order], features[1][order]
-        self._order, self._labels = order, None if labels is None else Sealed(labels.open()[order])
+        self._table, self._order = table, order
+        self._labels = None if labels is None else Sealed(labels.open()[order])
         self.relabel: Callable[[int], Sealed[Tensor]] | None = None
         self._believed = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
         self._shared, self._base, self._aligned = shared, base, len(alignment.order)
         edges = [0, alignment.train, alignment.train + alignment.valid, self._aligned, len(order)]
         pools = (Pool.TRAIN, Pool.VALID, Pool.TEST, Pool.LEFTOVER)
         self._spans = {pool: (edges[place], edges[place + 1]) for place, pool in enumerate(pools)}
-        self._epochs: dict[Pool, tuple[Step, Batch]] = {}
+        self._epochs: dict[Pool, tuple[Step, Tensor]] = {}
+        self._windows: dict[Pool, tuple[int, Batch]] = {}
         self._batches: dict[Pool, tuple[Step, Batch]] = {}
 
     @property
@@ -100,22 +106,21 @@ class Rows:
 
     def features(self) -> Batch:
         """Return the features of every aligned row in handle order, without labels."""
-        return Batch(torch.arange(self._aligned), self._numeric[: self._aligned], self._categorical[: self._aligned])
+        return Batch(torch.arange(self._aligned), *self._table.take(self._order[: self._aligned]))
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step; the same object for every hop of a step."""
         step = replace(step, pool=Pool.TRAIN) if step.pool in (Pool.LABELLED, Pool.UNION) else step
         cached = self._batches.get(step.pool)
         if cached is None or cached[0] != step:
-            start, stop = self._spans[step.pool]
-            self._batches[step.pool] = cached = (step, _take(self._whole(step), step.span(stop - start)))
+            self._batches[step.pool] = cached = (step, self._read(step))
         return cached[1]
 
     def take(self, rows: Tensor) -> Batch:
         """Return the rows of these handles, which must be this party's: aligned, or leftovers of its own."""
         places = self._places(rows)
         labels = None if self._labels is None else self._labels.open()[places]
-        return Batch(rows, self._numeric[places], self._categorical[places], labels)
+        return Batch(rows, *self._table.take(self._order[places]), labels)
 
     def handles(self, pool: Pool) -> Tensor:
         """Return the `(n,)` handles of a pool in handle order."""
@@ -125,7 +130,18 @@ class Rows:
     def _places(self, rows: Tensor) -> Tensor:
         return torch.where(rows < self._aligned, rows, rows - self._base + self._aligned)
 
-    def _whole(self, step: Step) -> Batch:
+    def _read(self, step: Step) -> Batch:
+        rows = self._epoch(step)
+        span = step.span(len(rows))
+        stop = min(span.stop, len(rows))
+        first, window = self._windows.get(step.pool, (0, None))
+        if window is None or not first <= span.start <= stop <= first + len(window.rows):
+            first, window = span.start, self.take(rows[span.start : max(stop, span.start + WINDOW_ROWS)])
+            self._windows[step.pool] = (first, window)
+        return _take(window, slice(span.start - first, stop - first))
+
+    def _epoch(self, step: Step) -> Tensor:
+        """Return the handles of an epoch in its order."""
         key = Step(index=0, phase=step.phase, pool=step.pool, epoch=step.epoch, shuffle=step.shuffle)
         cached = self._epochs.get(step.pool)
         if cached is None or cached[0] != key:
@@ -135,7 +151,8 @@ class Rows:
                 rows = rows[torch.randperm(len(rows), generator=generator)]
             if self.relabel is not None and step.pool == Pool.TRAIN:
                 self._labels = Sealed(self.relabel(step.epoch).open()[self._order])
-            self._epochs[step.pool] = cached = (key, self.take(rows))
+            self._epochs[step.pool] = cached = (key, rows)
+            self._windows.pop(step.pool, None)
         return cached[1]
 
 

@@ -30,7 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     matching = which.add_parser("psi", parents=[common], help="private set intersection against openmined-psi")
     matching.add_argument("--ids", type=int, default=psi.IDS, help="of each side")
     matching.add_argument("--repeats", type=int, default=1)
-    matching.set_defaults(run=lambda options: psi.measure(options.ids, options.repeats))
+    matching.add_argument("--group", choices=psi.GROUPS, action="append", help="default: all")
+    matching.set_defaults(
+        run=lambda options: psi.measure(options.ids, options.repeats, tuple(options.group or psi.GROUPS))
+    )
     guarding = which.add_parser("defenses", parents=[common], help="what each defense costs a batch of 1024 x 64")
     guarding.add_argument("--repeats", type=int, default=15)
     guarding.set_defaults(run=lambda options: list(defenses.measure(options.repeats)))

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfl.align import Alignment
+from vfl.align import Alignment, _matching
+from vfl.align._ids import as_body, as_keys
 from vfl.align._matching import handle_order, settle
 from vfl.align.plain import Plain
 from vfl.errors import WireError
@@ -137,3 +138,21 @@ def test_an_announcement_that_makes_no_sense_is_refused(name):
         settle(torch.tensor(announced), torch.tensor([1, 0, 2]))
     with pytest.raises(WireError, match="int64"):
         settle(torch.tensor(announced, dtype=torch.float64), torch.tensor([1, 0, 2]))
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_keys_are_found_however_many_are_looked_up_at_once(monkeypatch, chunk):
+    monkeypatch.setattr(_matching, "_CHUNK", chunk)
+    offered = np.array([7, 3, 9, 1, 20])
+    wanted = np.array([1, 2, 3, 4, 7, 8, 9, 99, -5])
+    place = {key: at for at, key in enumerate(offered.tolist())}
+    assert _matching.find(wanted, offered, "publisher").tolist() == [place.get(key, -1) for key in wanted.tolist()]
+    assert _matching.find(wanted, offered[:0], "publisher").tolist() == [-1] * len(wanted)
+
+
+def test_ids_of_any_length_travel_in_the_clear_as_they_are():
+    texts = ["", "a", "ß" * 9, "nul\0", "nul", "x" * 300]
+    body = as_body(texts).numpy()
+    lengths = body[:, :4].copy().view(">u4")[:, 0]
+    assert [bytes(row[4 : 4 + n]).decode() for row, n in zip(body, lengths, strict=True)] == texts
+    assert len(np.unique(as_keys(body))) == len(texts)

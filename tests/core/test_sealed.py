@@ -13,7 +13,7 @@ from multiprocessing.reduction import ForkingPickler
 import pytest
 import torch
 
-from vfl.data.shard import LocalFrame
+from vfl.data.shard import LocalTable
 from vfl.referee import Truth
 from vfl.sealed import Sealed
 
@@ -58,7 +58,7 @@ def test_the_same_ways_let_the_bare_value_out():
 
 
 def test_a_table_that_holds_labels_cannot_leave_its_process(sealed):
-    table = LocalFrame(SECRET, SECRET, SECRET, (), (), labels=sealed)
+    table = LocalTable(SECRET, 3, (), (), sealed, SECRET)
     with pytest.raises(TypeError, match="stays in its party's process"):
         pickle.dumps(table)
     with pytest.raises(TypeError, match="stays in its party's process"):

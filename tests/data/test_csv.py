@@ -203,7 +203,7 @@ def test_a_byte_order_mark_is_dropped(pair):
     folder, theirs, _ = pair
     (folder / "marked.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "a.csv").read_bytes())
     marked = source(folder, publisher=str(folder / "marked.csv")).of("publisher")
-    assert marked.keys(None) == theirs["id"].tolist()
+    assert list(marked.keys(None)) == theirs["id"].tolist()
 
 
 def test_missing_cells_are_missing_in_every_spelling(pair):

@@ -71,7 +71,9 @@ def test_fedads_gives_each_party_the_columns_of_the_official_table(fedads):
             table.read([stranger], root)
 
 
-def test_fedads_round_trips_through_its_layout(fedads):
+@pytest.mark.parametrize("rows", [7, 2**18])
+def test_fedads_round_trips_through_its_layout(fedads, monkeypatch, rows):
+    monkeypatch.setattr("vfl.data.tables.BATCH_ROWS", rows)
     root, aligned, alone, test = fedads
     source = build("data", "fedads")
     own = pd.concat([aligned, alone, test], ignore_index=True)
@@ -81,7 +83,7 @@ def test_fedads_round_trips_through_its_layout(fedads):
         pd.testing.assert_frame_equal(
             source.of(party).read(columns, root), table[columns].astype("str").where(table[columns].notna())
         )
-        assert source.of(party).keys(root) == table["sample_id"].tolist()
+        assert list(source.of(party).keys(root)) == table["sample_id"].tolist()
     assert source.labels(root).tolist() == own["label"].astype(int).tolist()
     assert source.test_rows(root).tolist() == own["sample_id"].isin(test["sample_id"]).tolist()
 

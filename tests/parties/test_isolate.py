@@ -23,7 +23,7 @@ from vfl.transcript import AdversaryView, Hints
 from vfl.types import Envelope, Kind
 from vfl.wire import encode
 
-FORBIDDEN = ("Sealed", "Truth", "PartySpec", "Seeds", "LocalFrame", "Rows", "Isolation")
+FORBIDDEN = ("Sealed", "Truth", "PartySpec", "Seeds", "LocalTable", "Rows", "Isolation")
 
 JOBS = f"""
 import gc, os, sys

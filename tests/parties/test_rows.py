@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from experiments.plan import open_world, party_specs
 from parties.local import make_party
 from parties.rows import Rows
+from parties.table import Resident
 from vfl.align import Alignment
 from vfl.coordinator import phase_steps
 from vfl.data.breast_cancer import BreastCancer
@@ -34,7 +35,7 @@ def party(seed: int, labelled: bool = False) -> tuple[Rows, torch.Tensor]:
     order = place[: TRAIN + VALID + TEST]
     labels = Sealed((person.long() * 7) % 3) if labelled else None
     alignment = Alignment(order, TRAIN, VALID, TEST, place[TRAIN + VALID + TEST :])
-    return Rows((person[:, None], person.long()[:, None]), alignment, labels, Seeds(9).scope("shared")), person
+    return Rows(Resident(person[:, None], person.long()[:, None]), alignment, labels, Seeds(9).scope("shared")), person
 
 
 def test_the_table_left_for_after_the_run_holds_aligned_rows_alone():
@@ -161,7 +162,9 @@ def many(count: int, base: int, labelled: bool = False) -> Rows:
     alignment = Alignment(table[:20], 20, 0, 0, table[20:])
     stream = torch.Generator().manual_seed(count)
     order = torch.randperm(count, generator=stream)
-    return Rows((table[:, None].float(), table[:, None]), alignment, labels, Seeds(9).scope("shared"), base, order)
+    return Rows(
+        Resident(table[:, None].float(), table[:, None]), alignment, labels, Seeds(9).scope("shared"), base, order
+    )
 
 
 @settings(deadline=None)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor
 
 from vfl.seeds import Seeds
@@ -18,6 +19,19 @@ Two ids are the same if their canonical bytes are: a string is its UTF-8, neithe
 case, and a number the decimal digits that write it, so that a column read as numbers by one party and as text by
 another still matches.
 """
+
+
+@runtime_checkable
+class Packed(Protocol):
+    """What a sequence of texts offers besides that is too long for a Python object each."""
+
+    def take(self, places: np.ndarray) -> list[str]:
+        """Return the texts at some places, `(k,)` int64."""
+        ...
+
+    def distinct(self) -> bool:
+        """Whether no text comes twice."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vfl.align import Ids
+from vfl.align import Ids, Packed
 from vfl.errors import DataError
 
 _LENGTH_BYTES = 4
@@ -17,14 +18,7 @@ _CHUNK = 4096
 
 def canonical(ids: Ids, places: np.ndarray | None = None) -> Iterator[bytes]:
     """Yield the canonical bytes of the ids at some places, `(k,)` int64; of all in table order by default."""
-    count = len(ids) if places is None else len(places)
-    for start in range(0, count, _CHUNK):
-        stop = min(start + _CHUNK, count)
-        chosen = np.arange(start, stop) if places is None else places[start:stop]
-        if isinstance(ids, Tensor):
-            yield from [b"%d" % number for number in ids[torch.from_numpy(chosen)].tolist()]
-        else:
-            yield from map(_bytes, [ids[place] for place in chosen.tolist()])
+    return chain.from_iterable(_chunks(ids, places))
 
 
 def require_unique(ids: Ids) -> None:
@@ -42,10 +36,15 @@ def as_body(ids: Ids) -> Tensor:
     """Return ids in the clear as a message body: `(n, 1)` int64, or `(n, 4 + longest)` uint8 behind their lengths."""
     if isinstance(ids, Tensor):
         return ids[:, None]
-    plain = list(canonical(ids))
-    width = _LENGTH_BYTES + max(map(len, plain), default=0)
-    rows = [(len(each).to_bytes(_LENGTH_BYTES, "big") + each).ljust(width, b"\0") for each in plain]
-    return torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.uint8).reshape(-1, width) if rows else _empty(width)
+    longest = max((max(map(len, chunk)) for chunk in _chunks(ids)), default=0)
+    body, start = np.zeros((len(ids), _LENGTH_BYTES + longest), np.uint8), 0
+    for chunk in _chunks(ids):
+        rows = body[start : start + len(chunk)]
+        rows[:, :_LENGTH_BYTES] = np.array(list(map(len, chunk)), ">u4").view(np.uint8).reshape(-1, _LENGTH_BYTES)
+        if longest:
+            rows[:, _LENGTH_BYTES:] = np.array(chunk, f"S{longest}").view(np.uint8).reshape(-1, longest)
+        start += len(chunk)
+    return torch.from_numpy(body)
 
 
 def as_keys(body: np.ndarray) -> np.ndarray:
@@ -55,8 +54,23 @@ def as_keys(body: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(body).view(f"S{body.shape[1]}")[:, 0]
 
 
+def _chunks(ids: Ids, places: np.ndarray | None = None) -> Iterator[list[bytes]]:
+    count = len(ids) if places is None else len(places)
+    for start in range(0, count, _CHUNK):
+        stop = min(start + _CHUNK, count)
+        chosen = np.arange(start, stop) if places is None else places[start:stop]
+        if isinstance(ids, Tensor):
+            yield [b"%d" % number for number in ids[torch.from_numpy(chosen)].tolist()]
+        elif isinstance(ids, Packed):
+            yield [text.encode() for text in ids.take(chosen)]
+        else:
+            yield [_bytes(ids[place]) for place in chosen.tolist()]
+
+
 def _distinct_text(ids: Sequence[str] | Sequence[bytes]) -> bool:
     """Whether these are encodable and distinct, settled fast: whole lists at once, nothing row by row."""
+    if isinstance(ids, Packed):
+        return ids.distinct()
     if len(set(ids)) != len(ids):
         return False
     try:
@@ -77,7 +91,3 @@ def _bytes(each: str | bytes) -> bytes:
 
 def _shown(each: bytes) -> str:
     return repr(each.decode(errors="backslashreplace"))
-
-
-def _empty(width: int) -> Tensor:
-    return torch.empty(0, width, dtype=torch.uint8)

@@ -20,6 +20,9 @@ from vfl.types import REFEREE, PartyId
 ABSENT = -1
 """In `find`, the place of a key that is not there."""
 
+_CHUNK = 2**20
+"""Keys that are looked up at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Matched:
@@ -39,10 +42,13 @@ def find(wanted: np.ndarray, offered: np.ndarray, sender: str) -> np.ndarray:
     ranked = offered[sorter]
     if bool((ranked[1:] == ranked[:-1]).any()):
         refuse(sender, "holds an entry twice", "each once")
-    if not len(ranked):
-        return np.full(len(wanted), ABSENT, np.int64)
-    ranks = np.minimum(np.searchsorted(ranked, wanted), len(ranked) - 1)
-    return np.where(ranked[ranks] == wanted, sorter[ranks], ABSENT).astype(np.int64)
+    found = np.full(len(wanted), ABSENT, np.int64)
+    for start in range(0, len(wanted) if len(ranked) else 0, _CHUNK):
+        part = wanted[start : start + _CHUNK]
+        ranks = np.minimum(np.searchsorted(ranked, part), len(ranked) - 1)
+        held = ranked[ranks] == part
+        found[start : start + _CHUNK][held] = sorter[ranks[held]]
+    return found
 
 
 def announce(matched: Matched, pools: Tensor, seeds: Seeds) -> tuple[Alignment, Outgoing]:
@@ -54,7 +60,8 @@ def announce(matched: Matched, pools: Tensor, seeds: Seeds) -> tuple[Alignment, 
     holds = {party: places != ABSENT for party, places in matched.places.items()}
     shared = np.logical_and.reduce([np.ones(len(pools), dtype=bool), *holds.values()])
     order = handle_order(torch.from_numpy(np.flatnonzero(shared)), pools, seeds)
-    sizes, their_pools = _sizes(pools[order]), pools[order]
+    their_pools = pools[order]
+    sizes = _sizes(their_pools)
     bodies = {
         party: torch.stack([torch.from_numpy(places)[order], their_pools], dim=1)
         for party, places in matched.places.items()

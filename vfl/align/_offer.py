@@ -60,16 +60,23 @@ class OfferAdvertiser:
         own = as_keys(self._own.numpy())
         offers = {party: as_keys(envelope.body.numpy()) for party, envelope in mail.items()}
         places = {party: find(own, offer, party) for party, offer in offers.items()}
-        self.alignment, told = announce(Matched(places, _outside(own, offers)), self._pools, self._seeds)
+        strange = {party: _unmatched(offer, places[party]) for party, offer in offers.items()}
+        self.alignment, told = announce(Matched(places, _outside(strange)), self._pools, self._seeds)
         return told
 
 
-def _outside(own: np.ndarray, offers: dict[PartyId, np.ndarray]) -> dict[str, int]:
-    """Count the keys that the advertiser does not hold, by the publishers that do, ids joined by `+`."""
+def _unmatched(offer: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the offered keys that stand at no place of an own one."""
+    strange = np.ones(len(offer), dtype=bool)
+    strange[places[places != ABSENT]] = False
+    return offer[strange]
+
+
+def _outside(offers: dict[PartyId, np.ndarray]) -> dict[str, int]:
+    """Count the keys that the advertiser does not hold, by the publishers that offer them, ids joined by `+`."""
     if not offers:
         return {}
     universe = np.unique(np.concatenate(list(offers.values())))
-    universe = universe[~np.isin(universe, own)]
     names = np.array(list(offers))
     masks = np.stack([find(universe, offer, party) != ABSENT for party, offer in offers.items()], axis=1)
     kinds, counts = np.unique(masks, axis=0, return_counts=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from vfl.align import Alignment, Ids
 from vfl.align._ids import as_keys, canonical, require_unique
 from vfl.align._matching import ABSENT, Matched, announce, find, refuse, settle
-from vfl.crypto.masking import POINT_BYTES, GroupName, mask_messages, mask_points
+from vfl.crypto.masking import POINT_BYTES, GroupName, digest_points, mask_messages, mask_points
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.seeds import Seeds
 from vfl.types import Hop, Kind, PartyId, Role, Step
@@ -110,14 +110,16 @@ class _Masked:
         messages = chain((_CANARY,), (b"\0" + each for each in canonical(self._ids, self.order)))
         self.sent = mask_messages(self._options.group, self._secret, messages, self._options.workers)
 
-    def mask_theirs(self, points: np.ndarray, sender: str) -> np.ndarray:
-        """Mask a peer's points, `(k, 32)` uint8; returns `(k, 32)` uint8.
+    def mask_theirs(self, points: np.ndarray, sender: str) -> tuple[bytes, np.ndarray]:
+        """Mask a peer's points, `(1 + k, 32)` uint8; returns the masked canary and the others' digests, `(k, 32)`.
 
         Raises `WireError` for what is no point, for a point that comes twice and for one that this party itself sent.
         """
         if bool((find(as_keys(self.sent), as_keys(points), sender) != ABSENT).any()):
             refuse(sender, "echoes points that were sent to it", "points of its own")
-        return mask_points(self._options.group, self._secret, points, self._options.workers)
+        group, secret = self._options.group, self._secret
+        digests = digest_points(group, secret, points[1:], self._options.workers)
+        return mask_points(group, secret, points[:1]).tobytes(), digests
 
 
 class PsiPublisher:
@@ -141,8 +143,8 @@ class PsiPublisher:
         if self._key is not None:
             refuse("advertiser", "asks a second time", "one question in a run")
         asked = _points(mail["advertiser"].body, "advertiser", least=1)
-        masked = self._masked.mask_theirs(asked, "advertiser")
-        key, digests, own = masked[0].tobytes(), _digests(masked[1:]), self._masked.sent
+        key, digests = self._masked.mask_theirs(asked, "advertiser")
+        own = self._masked.sent
         tag = np.frombuffer(_tag(key, b"answer", asked, digests, own), np.uint8)[None]
         self._key = key
         return Outgoing(bodies={"advertiser": torch.from_numpy(np.concatenate([tag, digests, own]))})
@@ -197,11 +199,10 @@ class PsiAdvertiser:
         asked = len(self._masked.order)
         body = _points(mail[party].body, party, least=asked + 2)
         digests, points = body[1 : asked + 1], body[asked + 1 :]
-        masked = self._masked.mask_theirs(points, party)
-        self._keys[party] = masked[0].tobytes()
+        self._keys[party], found = self._masked.mask_theirs(points, party)
         _confirm(body[0].tobytes(), _tag(self._keys[party], b"answer", self._masked.sent, digests, points), party)
         places = np.empty(asked, np.int64)
-        places[self._masked.order] = find(as_keys(digests), as_keys(_digests(masked[1:])), party)
+        places[self._masked.order] = find(as_keys(digests), as_keys(found), party)
         return places, len(points) - 1
 
     def _tagged(self, party: PartyId, announced: Tensor) -> Tensor:
@@ -214,14 +215,6 @@ def _points(body: Tensor, sender: str, least: int) -> np.ndarray:
     if body.dtype != torch.uint8 or body.ndim != 2 or body.shape[1] != POINT_BYTES or len(body) < least:
         refuse(sender, f"is {body.dtype} of shape {tuple(body.shape)}", f"uint8 of ({least} or more, {POINT_BYTES})")
     return body.numpy()
-
-
-def _digests(masked: np.ndarray) -> np.ndarray:
-    """Return the SHA-256 of each point, `(n, 32)` uint8."""
-    data = masked.tobytes()
-    starts = range(0, len(data), POINT_BYTES)
-    digests = b"".join([hashlib.sha256(data[start : start + POINT_BYTES]).digest() for start in starts])
-    return np.frombuffer(digests, np.uint8).reshape(-1, POINT_BYTES)
 
 
 def _tag(key: bytes, purpose: bytes, *parts: np.ndarray) -> bytes:

@@ -14,7 +14,7 @@ from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -41,12 +41,13 @@ _EXCHANGE = ECDH()
 _EVEN = b"\2"
 _X25519_PRIME = 2**255 - 19
 
-Mask = Callable[[Sequence[bytes]], bytes]
+Chunk = TypeVar("Chunk", list[bytes], bytes)
+"""Identifiers, or points one after the other: one block of bytes costs least on its way to another process."""
 
 
 def mask_messages(group: GroupName, secret: bytes, messages: Iterable[bytes], workers: int = 1) -> np.ndarray:
     """Hash each message to the group and multiply it by the secret; returns `(n, 32)` uint8 in the order given."""
-    return _each(partial(_MESSAGES[group], secret), messages, workers)
+    return _each(partial(_MESSAGES[group], secret), _chunks(messages), workers)
 
 
 def mask_points(group: GroupName, secret: bytes, points: np.ndarray, workers: int = 1) -> np.ndarray:
@@ -54,9 +55,12 @@ def mask_points(group: GroupName, secret: bytes, points: np.ndarray, workers: in
 
     Raises `WireError` for bytes that are no point of the group: off the curve, not reduced, or of small order.
     """
-    data = points.tobytes()
-    each = (data[start : start + POINT_BYTES] for start in range(0, len(data), POINT_BYTES))
-    return _each(partial(_POINTS[group], secret), each, workers)
+    return _each(partial(_masked_points, group, secret), _blocks(points), workers)
+
+
+def digest_points(group: GroupName, secret: bytes, points: np.ndarray, workers: int = 1) -> np.ndarray:
+    """Return the SHA-256 of each point of `mask_points`, `(n, 32)` uint8; raises as it does."""
+    return _each(partial(_point_digests, group, secret), _blocks(points), workers)
 
 
 def p256_scalar(secret: bytes) -> int:
@@ -64,8 +68,7 @@ def p256_scalar(secret: bytes) -> int:
     return int.from_bytes(secret, "big") % (N - 1) + 1
 
 
-def _each(mask: Mask, items: Iterable[bytes], workers: int) -> np.ndarray:
-    chunks = _chunks(items)
+def _each(mask: Callable[[Chunk], bytes], chunks: Iterator[Chunk], workers: int) -> np.ndarray:
     if workers == 1:
         done: Iterable[bytes] = map(mask, chunks)
     else:
@@ -80,7 +83,17 @@ def _chunks(items: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def _side_by_side(pool: ProcessPoolExecutor, mask: Mask, chunks: Iterator[list[bytes]], ahead: int) -> Iterator[bytes]:
+def _blocks(points: np.ndarray) -> Iterator[bytes]:
+    return (points[start : start + CHUNK].tobytes() for start in range(0, len(points), CHUNK))
+
+
+def _split(block: bytes) -> list[bytes]:
+    return [block[start : start + POINT_BYTES] for start in range(0, len(block), POINT_BYTES)]
+
+
+def _side_by_side(
+    pool: ProcessPoolExecutor, mask: Callable[[Chunk], bytes], chunks: Iterator[Chunk], ahead: int
+) -> Iterator[bytes]:
     """Yield what `map` would, keeping no more than `ahead` chunks in the air."""
     pending = [pool.submit(mask, chunk) for chunk in islice(chunks, ahead)]
     while pending:
@@ -106,6 +119,14 @@ def _wait_for_parent() -> None:
         os._exit(0)
 
 
+def _masked_points(group: GroupName, secret: bytes, block: bytes) -> bytes:
+    return b"".join(_POINTS[group](secret, _split(block)))
+
+
+def _point_digests(group: GroupName, secret: bytes, block: bytes) -> bytes:
+    return b"".join([hashlib.sha256(point).digest() for point in _POINTS[group](secret, _split(block))])
+
+
 def _p256_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
     """Take the first x-coordinate that has a point, else the second: OpenSSL looks for the root."""
     multiply, load = _p256_multiply(secret), EllipticCurvePublicKey.from_encoded_point
@@ -119,10 +140,10 @@ def _p256_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
     return b"".join(masked)
 
 
-def _p256_points(secret: bytes, points: Sequence[bytes]) -> bytes:
+def _p256_points(secret: bytes, points: Sequence[bytes]) -> list[bytes]:
     multiply, load = _p256_multiply(secret), EllipticCurvePublicKey.from_encoded_point
     try:
-        return b"".join([multiply(load(_CURVE, _EVEN + point)) for point in points])
+        return [multiply(load(_CURVE, _EVEN + point)) for point in points]
     except ValueError:
         raise WireError(
             "got a point that is not on P-256, allowed x-coordinates of its points; refuse this peer"
@@ -134,19 +155,20 @@ def _p256_multiply(secret: bytes) -> Callable[[EllipticCurvePublicKey], bytes]:
 
 
 def _x25519_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
-    return _x25519_multiply(secret, [hashlib.sha256(X25519_DST + message).digest() for message in messages])
+    digests = [hashlib.sha256(X25519_DST + message).digest() for message in messages]
+    return b"".join(_x25519_multiply(secret, digests))
 
 
-def _x25519_points(secret: bytes, points: Sequence[bytes]) -> bytes:
+def _x25519_points(secret: bytes, points: Sequence[bytes]) -> list[bytes]:
     if any(int.from_bytes(point, "little") >= _X25519_PRIME for point in points):
         raise WireError("got a u-coordinate that is not reduced, allowed those below 2**255 - 19; refuse this peer")
     return _x25519_multiply(secret, points)
 
 
-def _x25519_multiply(secret: bytes, points: Sequence[bytes]) -> bytes:
+def _x25519_multiply(secret: bytes, points: Sequence[bytes]) -> list[bytes]:
     exchange, load = X25519PrivateKey.from_private_bytes(secret[:32]).exchange, X25519PublicKey.from_public_bytes
     try:
-        return b"".join([exchange(load(point)) for point in points])
+        return [exchange(load(point)) for point in points]
     except ValueError:
         raise WireError("got a point of small order, allowed points of large order; refuse this peer") from None
 
@@ -155,4 +177,7 @@ _MESSAGES: dict[GroupName, Callable[[bytes, Sequence[bytes]], bytes]] = {
     "p256": _p256_messages,
     "x25519": _x25519_messages,
 }
-_POINTS: dict[GroupName, Callable[[bytes, Sequence[bytes]], bytes]] = {"p256": _p256_points, "x25519": _x25519_points}
+_POINTS: dict[GroupName, Callable[[bytes, Sequence[bytes]], list[bytes]]] = {
+    "p256": _p256_points,
+    "x25519": _x25519_points,
+}

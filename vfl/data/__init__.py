@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -62,10 +62,19 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Batched(Protocol):
+    """What a data set, or a party's table of one, offers besides that whose rows need not be in memory at once."""
+
+    def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        """Yield what `read` returns, some rows at a time, in order; raises `DataError` on the way as `read` does."""
+        ...
+
+
 class Table(Source, Protocol):
     """One party's own table of a `Keyed` source: its columns, its rows, and what its rows are joined on."""
 
-    def keys(self, root: Path | None) -> list[str]:
+    def keys(self, root: Path | None) -> Sequence[str]:
         """Return the key of each row, `n` different texts: what the parties' rows are joined on."""
         ...
 

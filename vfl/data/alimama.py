@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,10 @@ class Alimama:
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns for all rows, training rows first."""
         return LAYOUT.read(columns, root)
+
+    def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        """Yield these columns some rows at a time."""
+        return LAYOUT.batches(columns, root)
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return `(rows,)` int64: 1 where the click led to a purchase."""

@@ -42,14 +42,14 @@ def check_split(split: Mapping[PartyId, Sequence[str]], known: Collection[str], 
         check_columns(columns, known, where=where)
 
 
-def check_frame(frame: pd.DataFrame, *, where: str = "") -> None:
-    """Raise `DataError` for a table without rows, or for the first column without a single value."""
-    if frame.shape[0] == 0:
+def check_filled(filled: Mapping[str, bool], rows: int, *, where: str = "") -> None:
+    """Raise `DataError` for a table without rows, or for the first column that is not `filled`: holds not one value."""
+    if rows == 0:
         raise DataError("got 0 rows, allowed one or more; check the file and the key it is joined on", where=where)
-    for column in frame.columns:
-        if frame[column].isna().to_numpy().all():
-            message = f"got no value in {len(frame)} rows, allowed at least one; leave the column out of split"
-            raise DataError(message, key=str(column), where=where)
+    for column, any_value in filled.items():
+        if not any_value:
+            message = f"got no value in {rows} rows, allowed at least one; leave the column out of split"
+            raise DataError(message, key=column, where=where)
 
 
 def check_label(values: pd.Series | np.ndarray, name: str, *, where: str = "", max_classes: int = MAX_CLASSES) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import pandas as pd
 
 from vfl.data import Described
 from vfl.data.checks import check_columns, check_label
-from vfl.data.tables import as_numbers, as_texts, column, header, is_numeric, load, parsed
+from vfl.data.keys import PackedKeys
+from vfl.data.tables import Seen, as_numbers, as_texts, batches, column, header, parsed
 from vfl.errors import DataError
 from vfl.types import ADVERTISER, REFEREE, PartyId
 
@@ -123,41 +124,44 @@ class CsvTable:
     def describe(self, root: Path | None) -> Described:
         """Return columns by type, rows and, where it owns the label, its classes; raises `DataError`."""
         path = resolve(self.file, root)
-        stamp = path.stat()
-        return _describe(self, path, (stamp.st_mtime_ns, stamp.st_size, tuple(sorted(self.types.items()))))
+        return _describe(self, path, (*_stamp(path), tuple(sorted(self.types.items()))))
 
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns of this party's rows: float64 if numeric, text if categorical, NaN where missing."""
+        parts = list(self.batches(columns, root))
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+    def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        """Yield what `read` returns, some rows at a time."""
         path, described = resolve(self.file, root), self.describe(root)
         check_columns(columns, described.columns, where=str(path))
-        raw = load(path, columns)
-        found = {
-            name: as_numbers(column(raw, name), name, str(path))
-            if name in described.numeric
-            else as_texts(column(raw, name))
-            for name in columns
-        }
-        kept = self._kept(path)
-        return pd.DataFrame(found, index=range(len(raw))).iloc[kept].reset_index(drop=True)
+        kept, start = self._kept(path), 0
+        for raw in batches(path, columns):
+            found = {
+                name: as_numbers(column(raw, name), name, str(path), start)
+                if name in described.numeric
+                else as_texts(column(raw, name))
+                for name in columns
+            }
+            rows = kept.among(start, start + len(raw))
+            yield pd.DataFrame(found, index=range(len(raw))).iloc[rows].reset_index(drop=True)
+            start += len(raw)
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return the `(rows,)` int64 class ids."""
         path = resolve(self.file, root)
-        texts = _labels(path, self.label).iloc[self._kept(path)]
-        classes = self.describe(root).classes
-        return pd.Index(classes).get_indexer(pd.Index(texts)).astype(np.int64)
+        codes, words = _labels(path, self.label)
+        ids = pd.Index(self.describe(root).classes).get_indexer(pd.Index(words)).astype(np.int64)
+        return ids[codes[self._kept(path).among(0, len(codes))]]
 
-    def keys(self, root: Path | None) -> list[str]:
+    def keys(self, root: Path | None) -> PackedKeys:
         """Return each row's key."""
         path = resolve(self.file, root)
-        return _keys(path, self.key).iloc[self._kept(path)].tolist()
+        keys, kept = _keys(path, self.key), self._kept(path)
+        return keys if kept.rows is None else keys.at(kept.rows)
 
-    def _kept(self, path: Path) -> np.ndarray:
-        keys = _keys(path, self.key)
-        if self.duplicates == "error":
-            _refuse_duplicates(keys, self.key, path)
-            return np.arange(len(keys))
-        return np.flatnonzero(~keys.duplicated(keep=self.duplicates).to_numpy())
+    def _kept(self, path: Path) -> Kept:
+        return _kept(path, _stamp(path), self.key, self.duplicates)
 
     def described(self, path: Path) -> Described:
         """Return what `describe` does, by reading the file."""
@@ -167,30 +171,56 @@ class CsvTable:
             message = "got the label in a publisher's file, allowed in the advertiser's only; remove or rename it"
             raise DataError(message, key=self.label, where=str(path))
         features = [name for name in names if name not in (self.key, self.label)]
-        kept, total = self._kept(path), len(_keys(path, self.key))
-        numeric = [name for name in features if self._is_numeric(path, name)]
-        dropped = total - len(kept)
-        notes = (f"{path.name}: {dropped} of {total} rows repeat a key and were left out",) if dropped else ()
+        kept = self._kept(path)
+        numeric = self._numeric(path, features)
+        dropped = kept.total - kept.count
+        notes = (f"{path.name}: {dropped} of {kept.total} rows repeat a key and were left out",) if dropped else ()
         return Described(
-            rows=len(kept),
+            rows=kept.count,
             numeric=tuple(numeric),
             categorical=tuple(name for name in features if name not in numeric),
             label=self.label if self.owns_label else "",
-            classes=tuple(_classes(_labels(path, self.label))) if self.owns_label else (),
+            classes=tuple(_classes(_labels(path, self.label)[1])) if self.owns_label else (),
             split={},
             notes=notes,
             files=(path,),
         )
 
-    def _is_numeric(self, path: Path, name: str) -> bool:
-        values = column(load(path, [name]), name)
-        if bool(values.isna().all()):
-            message = f"got no value in {len(values)} rows, allowed at least one; remove the column"
-            raise DataError(message, key=name, where=str(path))
-        numeric = is_numeric(values) if name not in self.types else self.types[name] == "numeric"
-        if numeric:
-            as_numbers(values, name, str(path))
+    def _numeric(self, path: Path, features: Sequence[str]) -> list[str]:
+        """Return which features hold numbers, in one pass over the file."""
+        seen = {name: Seen() for name in features}
+        for frame in batches(path, features):
+            for name, each in seen.items():
+                each.add(column(frame, name))
+        numeric: list[str] = []
+        for name, each in seen.items():
+            if not each.there:
+                message = f"got no value in {each.rows} rows, allowed at least one; remove the column"
+                raise DataError(message, key=name, where=str(path))
+            if each.numeric if name not in self.types else self.types[name] == "numeric":
+                each.require_numbers(name, str(path))
+                numeric.append(name)
         return numeric
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which rows of a file are used: `rows`, ascending, or all of the `total` where that is `None`."""
+
+    total: int
+    rows: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """How many rows are used."""
+        return self.total if self.rows is None else len(self.rows)
+
+    def among(self, start: int, stop: int) -> np.ndarray:
+        """Return the places of the used rows among the file's rows from `start` to before `stop`."""
+        if self.rows is None:
+            return np.arange(stop - start)
+        first, last = np.searchsorted(self.rows, (start, stop))
+        return self.rows[first:last] - start
 
 
 @lru_cache(maxsize=32)
@@ -206,6 +236,24 @@ def _describe(table: CsvTable, path: Path, stamp: tuple[Any, ...]) -> Described:
     return _cached(path, (table.file, table.key, table.label, table.owns_label, table.duplicates, types), stamp)
 
 
+@lru_cache(maxsize=8)
+def _kept(path: Path, stamp: tuple[int, int], key: str, duplicates: Duplicates) -> Kept:
+    """Return the rows that `duplicates` leaves, from memory where the file has not changed: row numbers, no value."""
+    del stamp
+    keys = _keys(path, key)
+    if keys.distinct():
+        return Kept(len(keys))
+    codes = pd.Series(keys.codes())
+    if duplicates == "error":
+        _refuse_duplicates(keys, codes, key, path)
+    return Kept(len(keys), np.flatnonzero(~codes.duplicated(keep=duplicates).to_numpy()))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stamp = path.stat()
+    return stamp.st_mtime_ns, stamp.st_size
+
+
 def resolve(file: str, root: Path | None) -> Path:
     """Return a file's absolute path: where the command runs, else in the folder of data files."""
     places = [Path(file), *([root / file] if root else [])]
@@ -216,40 +264,52 @@ def resolve(file: str, root: Path | None) -> Path:
     return found.absolute()
 
 
-def _keys(path: Path, key: str) -> pd.Series:
-    keys = as_texts(column(load(path, [key]), key)).str.strip()
-    missing = np.flatnonzero((keys.isna() | (keys == "")).to_numpy())
+def _keys(path: Path, key: str) -> PackedKeys:
+    parts, missing, rows = list[pd.Series](), np.empty(0, np.int64), 0
+    for frame in batches(path, [key]):
+        keys = as_texts(column(frame, key)).str.strip()
+        found = np.flatnonzero((keys.isna() | (keys == "")).to_numpy())
+        parts.append(keys)
+        missing, rows = np.append(missing, found + rows), rows + len(frame)
     if missing.size:
         message = f"got no key in row {missing[0] + 1}, allowed a key in each row; remove {missing.size} such rows"
         raise DataError(message, key=key, where=str(path))
-    if keys.empty:
+    if not rows:
         raise DataError("got 0 rows, allowed one or more; check how it was written", where=str(path))
-    return keys
+    return PackedKeys(parts)
 
 
-def _refuse_duplicates(keys: pd.Series, key: str, path: Path) -> None:
-    twice = np.flatnonzero(keys.duplicated().to_numpy())
-    if twice.size:
-        value = keys.iloc[twice[0]]
-        first, second = np.flatnonzero((keys == value).to_numpy())[:2] + 1
-        got = f"got {value!r} in rows {first} and {second}, allowed each key once"
-        advice = f"remove {twice.size} rows, or set data.duplicates=first or last"
-        raise DataError(f"{got}; {advice}", key=key, where=str(path))
+def _refuse_duplicates(keys: PackedKeys, codes: pd.Series, key: str, path: Path) -> NoReturn:
+    again = np.flatnonzero(codes.duplicated().to_numpy())
+    first, second = np.flatnonzero((codes == codes.iloc[again[0]]).to_numpy())[:2]
+    got = f"got {keys[int(first)]!r} in rows {first + 1} and {second + 1}, allowed each key once"
+    advice = f"remove {again.size} rows, or set data.duplicates=first or last"
+    raise DataError(f"{got}; {advice}", key=key, where=str(path))
 
 
-def _labels(path: Path, label: str) -> pd.Series:
-    values = as_texts(column(load(path, [label]), label))
-    missing = np.flatnonzero(values.isna().to_numpy())
-    if missing.size:
-        got = f"got no label in row {missing[0] + 1} and {missing.size} of {len(values)} rows in all"
+def _labels(path: Path, label: str) -> tuple[np.ndarray, list[str]]:
+    """Return each row's place, `(rows,)` int32, in a list of label texts; numbers are written alike."""
+    known: dict[str, int] = {}
+    parts, first, missing, rows = [np.empty(0, np.int32)], 0, 0, 0
+    for frame in batches(path, [label]):
+        codes, words = pd.factorize(as_texts(column(frame, label)))
+        places = np.array([known.setdefault(str(word), len(known)) for word in words], np.int32)
+        if (codes < 0).any():
+            first = first if missing else rows + int(np.argmax(codes < 0)) + 1
+            missing += int((codes < 0).sum())
+        parts.append(places[codes] if len(places) else np.zeros(0, np.int32))
+        rows += len(frame)
+    if missing:
+        got = f"got no label in row {first} and {missing} of {rows} rows in all"
         raise DataError(f"{got}, allowed a label in each row; fill it in or remove them", key=label, where=str(path))
+    values = pd.Series(list(known), dtype="str")
     numbers = parsed(values)
-    whole = as_texts(numbers) if bool(numbers.notna().all()) else values.str.strip()
-    check_label(numbers if bool(numbers.notna().all()) else whole, label, where=str(path))
-    return whole
+    written = as_texts(numbers) if bool(numbers.notna().all()) else values.str.strip()
+    check_label(numbers if bool(numbers.notna().all()) else written, label, where=str(path))
+    return np.concatenate(parts), [str(value) for value in written]
 
 
-def _classes(labels: pd.Series) -> list[str]:
-    distinct = [str(value) for value in labels.unique()]
+def _classes(labels: Sequence[str]) -> list[str]:
+    distinct = list(dict.fromkeys(labels))
     numbers = parsed(pd.Series(distinct))
     return sorted(distinct, key=float) if bool(numbers.notna().all()) else sorted(distinct)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -108,14 +109,80 @@ def fit(
     Standard deviations are those of the population (divided by m), over the values that are there. Raises `DataError`
     naming the column that is absent, is no number, or holds an infinite or far too large value, and for `m` = 0.
     """
+    return fit_batches([frame.iloc[train_rows]], numeric, categorical, options)
+
+
+def fit_batches(
+    batches: Iterable[pd.DataFrame],
+    numeric: Sequence[str],
+    categorical: Sequence[str],
+    options: EncodeOptions | None = None,
+) -> Encoder:
+    """Learn a party's `Encoder` from its training rows, some at a time; what is kept of them are counts and sums.
+
+    However the rows are batched the vocabularies are the same, means and scales but for rounding. Raises as `fit`.
+    """
     options = options or EncodeOptions()
-    check_columns([*numeric, *categorical], set(frame.columns))
-    train = frame.iloc[train_rows]
-    if len(train) == 0:
+    moments = Moments.none(len(numeric))
+    counts = [Counter[str]() for _ in categorical]
+    for frame in batches:
+        check_columns([*numeric, *categorical], set(frame.columns))
+        moments = moments + Moments.of(_numbers(frame, numeric))
+        for name, counted in zip(categorical, counts, strict=True):
+            counted.update(_counted(pd.Series(frame[name])))
+    if moments.rows == 0:
         raise DataError("got 0 training rows, allowed one or more; lower test or valid")
-    mean, scale = _moments(_numbers(train, numeric), numeric)
-    vocabularies = tuple(_vocabulary(train[name], options.min_count) for name in categorical)
-    return Encoder(tuple(numeric), tuple(mean.tolist()), tuple(scale.tolist()), tuple(categorical), vocabularies)
+    mean, scale = moments.scaling(numeric)
+    words = tuple(tuple(sorted(word for word, n in each.items() if n >= options.min_count)) for each in counts)
+    return Encoder(tuple(numeric), tuple(mean.tolist()), tuple(scale.tolist()), tuple(categorical), words)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Count, mean and sum of squared deviations of the values that are there, `(p,)` each; sums of these add up.
+
+    Reference: T. F. Chan, G. H. Golub, R. J. LeVeque, Updating Formulae and a Pairwise Algorithm for Computing Sample
+    Variances, COMPSTAT 1982, https://doi.org/10.1007/978-3-642-51461-6_3
+    """
+
+    rows: int
+    count: np.ndarray
+    mean: np.ndarray
+    squares: np.ndarray
+
+    @classmethod
+    def none(cls, columns: int) -> Moments:
+        """Return the moments of no rows."""
+        return cls(0, *(np.zeros(columns) for _ in range(3)))
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Moments:
+        """Return the moments of `(rows, p)` float64 values, NaN where one is missing."""
+        there = ~np.isnan(values)
+        count = there.sum(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = np.where(there, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+            spread = np.where(there, values - mean, 0.0)
+            return cls(len(values), count, mean, (spread * spread).sum(axis=0))
+
+    def __add__(self, other: Moments) -> Moments:
+        """Return the moments of both sets of rows."""
+        if not self.rows:
+            return other
+        count = self.count + other.count
+        share = other.count / np.maximum(count, 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            apart = other.mean - self.mean
+            squares = self.squares + other.squares + apart * apart * self.count * share
+            return Moments(self.rows + other.rows, count, self.mean + apart * share, squares)
+
+    def scaling(self, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation, 0 where what varies is rounding; raises `DataError` if not finite."""
+        count = np.maximum(self.count, 1)
+        scale = np.sqrt(self.squares / count)
+        _refuse(~np.isfinite(np.stack([self.mean, scale])), names)
+        rounding = np.abs(self.mean) * count * np.finfo(np.float64).eps
+        return self.mean, np.where(scale > rounding, scale, 0.0)
 
 
 def _numbers(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -134,23 +201,12 @@ def _refuse(broken: np.ndarray, names: Sequence[str]) -> None:
         raise DataError(message, key=names[int(np.flatnonzero(broken.any(axis=0))[0])])
 
 
-def _moments(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    there = ~np.isnan(values)
-    count = np.maximum(there.sum(axis=0), 1)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = np.where(there, values, 0.0).sum(axis=0) / count
-        spread = np.where(there, values - mean, 0.0)
-        scale = np.sqrt((spread * spread).sum(axis=0) / count)
-    _refuse(~np.isfinite(np.stack([mean, scale])), names)
-    rounding = np.abs(mean) * count * np.finfo(np.float64).eps
-    return mean, np.where(scale > rounding, scale, 0.0)
-
-
-def _vocabulary(column: pd.Series, min_count: int) -> tuple[str, ...]:
+def _counted(column: pd.Series) -> Counter[str]:
     codes, values = pd.factorize(column)
-    counts = np.bincount(codes[codes >= 0], minlength=len(values))
-    kept = np.asarray(values, dtype=object)[counts >= min_count]
-    return tuple(sorted({str(value) for value in kept}))
+    found = Counter[str]()
+    for value, count in zip(values, np.bincount(codes[codes >= 0], minlength=len(values)).tolist(), strict=True):
+        found[str(value)] += count
+    return found
 
 
 def _ids(column: pd.Series, words: tuple[str, ...]) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,10 +76,14 @@ class FateTable:
         """Return these columns for this party's rows."""
         return self.pair.table(self.party, root).read(columns, root)
 
+    def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        """Yield these columns some rows at a time."""
+        return self.pair.table(self.party, root).batches(columns, root)
+
     def labels(self, root: Path | None) -> np.ndarray:
         """Return the guest's `(rows,)` int64 class ids."""
         return self.pair.table(self.party, root).labels(root)
 
-    def keys(self, root: Path | None) -> list[str]:
+    def keys(self, root: Path | None) -> Sequence[str]:
         """Return each row's key."""
         return self.pair.table(self.party, root).keys(root)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,8 +12,9 @@ import pandas as pd
 
 from vfl.data import Described
 from vfl.data.checks import check_columns
+from vfl.data.keys import PackedKeys
 from vfl.data.layout import Place
-from vfl.data.tables import column, load
+from vfl.data.tables import batches, column, rows
 from vfl.errors import DataError
 from vfl.types import ADVERTISER, PartyId
 
@@ -97,8 +98,8 @@ class FedadsTable:
 
     def describe(self, root: Path | None) -> Described:
         """Return columns and rows; rows that repeat an id are counted in `notes`."""
-        kept, total = self._kept(root), len(self._cells([KEY], root))
-        dropped = total - len(kept)
+        keys, kept = self._all_keys(root), self._kept(root)
+        total, dropped = len(keys), len(keys) - len(kept)
         return Described(
             rows=len(kept),
             numeric=(),
@@ -112,25 +113,37 @@ class FedadsTable:
 
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns, text, NaN where a cell is empty."""
+        return pd.concat(list(self.batches(columns, root)), ignore_index=True)
+
+    def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        """Yield these columns some rows at a time."""
         check_columns(columns, ADVERTISER_COLUMNS if self.owns_label else PUBLISHER_COLUMNS, where="fedads")
-        return self._cells(columns, root).iloc[self._kept(root)].reset_index(drop=True)
+        kept, start = self._kept(root), 0
+        for frame in self._cells(columns, root):
+            first, last = np.searchsorted(kept, (start, start + len(frame)))
+            yield frame.iloc[kept[first:last] - start].reset_index(drop=True)
+            start += len(frame)
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return `(rows,)` int64; raises `DataError` for a label that is neither 0 nor 1."""
-        values = self._cells([LABEL], root)[LABEL]
-        broken = np.flatnonzero(~values.isin(["0", "1"]).to_numpy())
-        if broken.size:
-            got = f"got {values.iloc[broken[0]]!r} in row {broken[0] + 1} of the files together"
-            raise DataError(f"{got}, allowed 0 or 1; fetch the files again", key=LABEL, where="fedads")
-        return (values == "1").to_numpy(np.int64)[self._kept(root)]
+        parts, start = list[np.ndarray](), 0
+        for frame in self._cells([LABEL], root):
+            values = column(frame, LABEL)
+            broken = np.flatnonzero(~values.isin(["0", "1"]).to_numpy())
+            if broken.size:
+                got = f"got {values.iloc[broken[0]]!r} in row {start + broken[0] + 1} of the files together"
+                raise DataError(f"{got}, allowed 0 or 1; fetch the files again", key=LABEL, where="fedads")
+            parts.append((values == "1").to_numpy(np.int64))
+            start += len(frame)
+        return np.concatenate(parts)[self._kept(root)]
 
-    def keys(self, root: Path | None) -> list[str]:
+    def keys(self, root: Path | None) -> PackedKeys:
         """Return each row's `sample_id`."""
-        return self._cells([KEY], root)[KEY].iloc[self._kept(root)].tolist()
+        return self._all_keys(root).at(self._kept(root))
 
     def sources(self, root: Path | None) -> np.ndarray:
         """Return `(rows,)` text: the file each row comes from, `aligned`, `alone` or `test`."""
-        counts = [len(load(path, [KEY])) for path, _ in self._files(root)]
+        counts = [rows(path) for path, _ in self._files(root)]
         names = np.repeat([name for _, name in self._files(root)], counts)
         return names[self._kept(root)]
 
@@ -139,17 +152,26 @@ class FedadsTable:
         wanted = places if self.owns_label else {name: places[name] for name in ("aligned", "test")}
         return [(place.find(root)[0], name) for name, place in wanted.items()]
 
-    def _cells(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
-        parts = [load(path, columns) for path, _ in self._files(root)]
-        whole = pd.concat(parts, ignore_index=True)
-        return pd.DataFrame({name: unwrap(column(whole, name)) for name in columns}, index=whole.index)
+    def _cells(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        for path, _ in self._files(root):
+            for raw in batches(path, columns):
+                yield pd.DataFrame({name: unwrap(column(raw, name)) for name in columns}, index=raw.index)
+
+    def _all_keys(self, root: Path | None) -> PackedKeys:
+        parts, start = list[pd.Series](), 0
+        for frame in self._cells([KEY], root):
+            keys = column(frame, KEY)
+            if bool(keys.isna().any()):
+                row = start + int(np.flatnonzero(keys.isna().to_numpy())[0]) + 1
+                message = f"got no id in row {row}, allowed one in each row; fetch it again"
+                raise DataError(message, key=KEY, where="fedads")
+            parts.append(keys)
+            start += len(frame)
+        return PackedKeys(parts)
 
     def _kept(self, root: Path | None) -> np.ndarray:
-        keys = self._cells([KEY], root)[KEY]
-        if bool(keys.isna().any()):
-            row = int(np.flatnonzero(keys.isna().to_numpy())[0]) + 1
-            raise DataError(f"got no id in row {row}, allowed one in each row; fetch it again", key=KEY, where="fedads")
-        return np.flatnonzero(~keys.duplicated(keep=self.duplicates).to_numpy())
+        codes = pd.Series(self._all_keys(root).codes())
+        return np.flatnonzero(~codes.duplicated(keep=self.duplicates).to_numpy())
 
 
 def unwrap(cells: pd.Series) -> pd.Series:

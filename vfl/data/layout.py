@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ import pandas as pd
 
 from vfl.data import Described
 from vfl.data.checks import check_columns, check_label
-from vfl.data.tables import as_numbers, as_texts, column, header, load, rows
+from vfl.data.tables import as_numbers, as_texts, batches, column, header, load, rows
 from vfl.errors import DataError
 from vfl.types import PartyId
 
@@ -94,9 +94,14 @@ class TableLayout:
 
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns for all rows, training rows first; raises `DataError` naming file, column and row."""
-        check_columns(columns, (*self.numeric, *self.categorical, *self.times), where=self.label)
-        parts = [self._read(file, columns) for file in self.files(root)]
+        parts = list(self.batches(columns, root))
         return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
+
+    def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        """Yield what `read` returns, some rows at a time."""
+        check_columns(columns, (*self.numeric, *self.categorical, *self.times), where=self.label)
+        for file in self.files(root):
+            yield from self._read(file, columns)
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return the `(rows,)` int64 class ids."""
@@ -118,17 +123,18 @@ class TableLayout:
         found = self.train.find(root)[:1]
         return (*found, *(self.test.find(root, required=False)[:1] if self.test else []))
 
-    def _read(self, file: Path, columns: Sequence[str]) -> pd.DataFrame:
-        sources = {name: self._raw(self.raw.get(name, name), file) for name in columns}
-        raw = load(file, list(dict.fromkeys(sources.values())), self._headless(file))
-        frame = self.derive(pd.DataFrame({name: raw[source] for name, source in sources.items()}, index=raw.index))
-        typed = {
-            name: as_numbers(column(frame, name), name, str(file))
-            if name in self.numeric
-            else as_texts(column(frame, name))
-            for name in columns
-        }
-        return pd.DataFrame(typed, index=raw.index)
+    def _read(self, file: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+        sources, start = {name: self._raw(self.raw.get(name, name), file) for name in columns}, 0
+        for raw in batches(file, list(dict.fromkeys(sources.values())), self._headless(file)):
+            frame = self.derive(pd.DataFrame({name: raw[source] for name, source in sources.items()}, index=raw.index))
+            typed = {
+                name: as_numbers(column(frame, name), name, str(file), start)
+                if name in self.numeric
+                else as_texts(column(frame, name))
+                for name in columns
+            }
+            yield pd.DataFrame(typed, index=raw.index)
+            start += len(raw)
 
     def _raw(self, name: str, file: Path) -> str:
         return self.aliases[name] if name in self.aliases and self.aliases[name] in self._header(file) else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -9,8 +10,8 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from vfl.data import Keyed, Source, Table
-from vfl.data.checks import check_columns, check_frame, check_label
+from vfl.data import Batched, Keyed, Source, Table
+from vfl.data.checks import check_columns, check_filled, check_label
 from vfl.data.cut import TRAIN, OfficialTest, RowCut, Shard, pack
 from vfl.data.keys import ids_of, places
 from vfl.errors import ConfigError, DataError
@@ -18,7 +19,7 @@ from vfl.registry import build
 from vfl.sealed import Sealed
 
 __all__ = [
-    "LocalFrame",
+    "LocalTable",
     "RowCut",
     "Shard",
     "labels_of",
@@ -34,26 +35,57 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class LocalFrame:
-    """The table of one party, in its own process.
+class LocalTable:
+    """The table of one party, in its own process; its features stay in the source and are read in batches.
 
-    `ids` are `(n,)` int64, the row of the source or what stands for its key, and `pools` their `(n,)` int8 pools
-    (0 train, 1 valid, 2 test; all 0 at a publisher of a keyed source, which learns them by alignment); `frame`
-    holds `(n, columns)` raw values in the order numeric, categorical. `labels` are `(n,)` int64 classes, sealed:
-    only the party that owns them has them, and its table can no longer be pickled.
+    `rows` are those it holds, `numeric` and `categorical` its columns. `labels` are `(rows,)` int64 classes, sealed:
+    only the party that owns them has them, and its table can no longer be pickled. `held` are the rows of the source
+    that it holds, `(rows,)` int64 ascending; `None` where it holds all.
     """
 
-    ids: np.ndarray
-    pools: np.ndarray
-    frame: pd.DataFrame
+    shard: Shard
+    rows: int
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
-    labels: Sealed[np.ndarray] | None = None
+    labels: Sealed[np.ndarray] | None
+    held: np.ndarray | None
+
+    @property
+    def ids(self) -> np.ndarray:
+        """`(rows,)` int64: the row of the source or what stands for its key."""
+        return load_ids(self.shard) if self.held is None else self.held
+
+    @property
+    def pools(self) -> np.ndarray:
+        """`(rows,)` int8: 0 train, 1 valid, 2 test; all 0 at a publisher of a keyed source, which aligns to learn."""
+        unknown = self.shard.keyed and not self.shard.owns_label
+        return np.zeros(self.rows, np.int8) if unknown else load_pools(self.shard)
 
     @property
     def train_rows(self) -> np.ndarray:
-        """Positions in `frame`, `(m,)` int64, of all training rows this party holds, common or its own."""
+        """Positions, `(m,)` int64, of all training rows this party holds, common or its own."""
         return np.flatnonzero(self.pools == TRAIN)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """All rows at once: `(rows, columns)` raw values in the order numeric, categorical."""
+        parts = list(self.batches())
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """Yield the raw values some rows at a time, in order; each call reads them anew.
+
+        Raises `DataError`, at the latest in the end, for a column without a value and for a source that has changed.
+        """
+        names, start = [*self.numeric, *self.categorical], 0
+        filled = dict.fromkeys(names, False)
+        for frame in _batches(_table(self.shard), names, _root(self.shard)):
+            filled = {name: known or bool(frame[name].notna().any()) for name, known in filled.items()}
+            yield frame if self.held is None else _held(frame, self.held, start)
+            start += len(frame)
+        if self.held is not None or self.shard.owns_label:
+            _check_rows(start, self.shard)
+        check_filled(filled, start, where=str(self.shard.source.get("name", "")))
 
 
 def open_source(shard: Shard) -> Source:
@@ -70,7 +102,7 @@ def load_ids(shard: Shard) -> np.ndarray:
     return ids_of(load_keys(shard)) if shard.keyed else shard.cut.held_by(shard.party)
 
 
-def load_keys(shard: Shard) -> list[str]:
+def load_keys(shard: Shard) -> Sequence[str]:
     """Return the keys of this party's rows in the order of its file; only a keyed source has them."""
     return cast(Table, _table(shard)).keys(_root(shard))
 
@@ -81,28 +113,24 @@ def load_pools(shard: Shard) -> np.ndarray:
     return pools if shard.keyed else pools[load_ids(shard)]
 
 
-def load_features(shard: Shard) -> LocalFrame:
-    """Read this party's columns, and the labels if it owns them, for the rows it holds.
+def load_features(shard: Shard) -> LocalTable:
+    """Open this party's columns, and read the labels if it owns them, for the rows it holds.
 
-    Raises `DataError` where a column is absent or empty, or the source no longer has the rows it was cut for.
+    Raises `DataError` where a column is absent, or the source no longer has the rows it was cut for.
     """
     root, table = _root(shard), _table(shard)
     described = table.describe(root)
     check_columns(shard.columns, described.columns, where=str(shard.source.get("name", "")))
     numeric = tuple(name for name in described.numeric if name in shard.columns)
     categorical = tuple(name for name in described.categorical if name in shard.columns)
-    frame = table.read([*numeric, *categorical], root)
     if shard.owns_label or not shard.keyed:
-        _check_rows(len(frame), shard)
-    check_frame(frame, where=str(shard.source.get("name", "")))
-    ids = load_ids(shard)
-    held = frame if shard.keyed else frame.iloc[ids].reset_index(drop=True)
+        _check_rows(described.rows, shard)
+    held = None if shard.keyed else load_ids(shard)
+    rows = described.rows if held is None else len(held)
     if not shard.owns_label:
-        pools = np.zeros(len(ids), np.int8) if shard.keyed else shard.cut.pools()[ids]
-        return LocalFrame(ids, pools, held, numeric, categorical)
+        return LocalTable(shard, rows, numeric, categorical, None, held)
     classes = load_labels(shard)
-    labels = Sealed(classes if shard.keyed else classes[ids])
-    return LocalFrame(ids, load_pools(shard), held, numeric, categorical, labels)
+    return LocalTable(shard, rows, numeric, categorical, Sealed(classes if held is None else classes[held]), held)
 
 
 def labels_of(shard: Shard, ids: np.ndarray) -> np.ndarray:
@@ -138,6 +166,16 @@ def official_test(source: Source, root: Path | None) -> bytes:
 def _table(shard: Shard) -> Source:
     source = open_source(shard)
     return cast(Keyed, source).of(shard.party) if shard.keyed else source
+
+
+def _batches(table: Source, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+    return table.batches(columns, root) if isinstance(table, Batched) else iter([table.read(columns, root)])
+
+
+def _held(frame: pd.DataFrame, held: np.ndarray, start: int) -> pd.DataFrame:
+    """Return the rows of a batch, the source's from `start` on, that are among those held."""
+    first, last = np.searchsorted(held, (start, start + len(frame)))
+    return frame.iloc[held[first:last] - start].reset_index(drop=True)
 
 
 def _root(shard: Shard) -> Path | None:

@@ -112,8 +112,12 @@ class SyntheticAds:
 
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns for all rows."""
+        return pd.concat(list(self.batches(columns, root)), ignore_index=True)
+
+    def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        """Yield these columns a block of rows at a time."""
         check_columns(columns, (*self.describe(root).columns, "click_ts"), where="synthetic_ads")
-        return pd.concat(list(self.stream(columns)), ignore_index=True)
+        yield from self.stream(columns)
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return `(rows,)` int64: 1 where the click led to a purchase."""

@@ -11,7 +11,8 @@ import io
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -36,6 +37,8 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
 SEPARATORS = ",\t;|"
 FOREIGN_MARKS = (b"\xff\xfe", b"\xfe\xff")
+BATCH_ROWS = 2**18
+"""Rows of a batch, whatever blocks the file itself is written in."""
 NUMERIC_SHARE = 0.9
 """A text column is numeric where at least this share of its values are numbers; the others are then refused."""
 
@@ -72,12 +75,37 @@ def load(path: Path, columns: Sequence[str], names: Sequence[str] | None = None)
     return table.to_pandas()[list(columns)]
 
 
+def batches(path: Path, columns: Sequence[str], names: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+    """Yield what `load` returns, `BATCH_ROWS` rows at a time, the last time fewer; memory does not grow with the file.
+
+    A file without rows gives one empty batch. Raises what `load` does, some of it only on the way.
+    """
+    kind = _kind(path)
+    check_columns(columns, names or header(path), where=str(path))
+    if not columns:
+        total = rows(path, names)
+        yield from (pd.DataFrame(index=range(min(BATCH_ROWS, total - at))) for at in range(0, total or 1, BATCH_ROWS))
+        return
+    pieces = _text_pieces(path, columns, names) if kind == "text" else _typed_pieces(path, columns, kind)
+    found = False
+    try:
+        for table in _regrouped(pieces):
+            found = True
+            yield table.to_pandas()[list(columns)]
+        if not found:
+            yield pd.DataFrame(columns=list(columns), dtype=object)
+    except pa.ArrowInvalid as error:
+        raise _fault(path, error) from None
+    except (OSError, EOFError) as error:
+        raise DataError(f"cannot be read ({_line(error)}); write the file again", where=str(path)) from None
+
+
 def rows(path: Path, names: Sequence[str] | None = None) -> int:
     """Return how many rows a file has."""
     kind = _kind(path)
     if kind == "parquet":
         return arrow_parquet.read_metadata(path).num_rows
-    return len(load(path, [(names or header(path))[0]], names))
+    return sum(len(batch) for batch in batches(path, [(names or header(path))[0]], names))
 
 
 def column(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -90,42 +118,76 @@ def parsed(values: pd.Series) -> pd.Series:
     return cast(pd.Series, pd.to_numeric(values, errors="coerce"))
 
 
-def is_numeric(values: pd.Series) -> bool:
-    """Whether a column holds numbers: by its type, or nearly all its texts are numbers without leading zeros."""
-    if pd.api.types.is_bool_dtype(values.dtype):
-        return False
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        return True
-    there = values.dropna().astype(str).str.strip()
-    if there.empty:
-        return True
-    numbers = parsed(there).notna()
-    codes = there.str.match(r"[-+]?0\d").any()
-    return bool(numbers.mean() >= NUMERIC_SHARE) and not bool(codes)
+@dataclass(slots=True)
+class Seen:
+    """What a column's values have shown so far, batch by batch: whether it holds numbers, and what breaks the rule."""
+
+    rows: int = 0
+    there: int = 0
+    numbers: int = 0
+    codes: bool = False
+    words: bool = False
+    broken: tuple[int, object] | None = None
+
+    def add(self, values: pd.Series) -> None:
+        """Count the next batch."""
+        there = int(values.notna().sum())
+        if pd.api.types.is_bool_dtype(values.dtype):
+            self.words = True
+        elif pd.api.types.is_numeric_dtype(values.dtype):
+            self.numbers += there
+        else:
+            self._add_texts(values)
+        self.there += there
+        self.rows += len(values)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the column holds numbers: by its type, or nearly all its texts are numbers without leading zeros."""
+        return not (self.words or self.codes) and self.numbers >= NUMERIC_SHARE * self.there
+
+    def require_numbers(self, name: str, where: str) -> None:
+        """Raise `DataError` naming the first row whose value is no number."""
+        if self.broken is not None:
+            raise _no_number(self.broken, self.there - self.numbers, name, where)
+
+    def _add_texts(self, values: pd.Series) -> None:
+        counts = values.value_counts()
+        texts = pd.Series(counts.index.astype(str), dtype="str").str.strip()
+        good = parsed(texts).notna().to_numpy()
+        self.numbers += int(counts.to_numpy()[good].sum())
+        self.codes |= bool(texts.str.match(r"[-+]?0\d").any())
+        if self.broken is None and not good.all():
+            place = int(np.flatnonzero(values.isin(counts.index[~good]).to_numpy())[0])
+            self.broken = (self.rows + place, values.iloc[place])
 
 
-def as_numbers(values: pd.Series, name: str, where: str) -> pd.Series:
+def as_numbers(values: pd.Series, name: str, where: str, first_row: int = 0) -> pd.Series:
     """Return a column as float64; raises `DataError` naming the first row whose value is no number."""
     if pd.api.types.is_numeric_dtype(values.dtype):
         return values.astype(np.float64)
     numbers = parsed(values)
     broken = np.flatnonzero((numbers.isna() & values.notna()).to_numpy())
     if broken.size:
-        got = f"got {values.iloc[broken[0]]!r} in row {broken[0] + 1}, allowed numbers or nothing"
-        advice = f"mend {broken.size} such rows, or set data.types={{{name}: categorical}}"
-        raise DataError(f"{got}; {advice}", key=name, where=where)
+        raise _no_number((first_row + int(broken[0]), values.iloc[broken[0]]), broken.size, name, where)
     return numbers.astype(np.float64)
 
 
 def as_texts(values: pd.Series) -> pd.Series:
     """Return a column as text, NaN where missing; whole numbers are written without a fraction."""
     if pd.api.types.is_float_dtype(values.dtype):
-        numbers = values.to_numpy(np.float64)
-        there = numbers[np.isfinite(numbers)]
-        if there.size == values.notna().sum() and (there == np.floor(there)).all() and (abs(there) < 2**53).all():
-            values = values.astype("Int64")
-    texts = values.astype("str") if not pd.api.types.is_string_dtype(values.dtype) else values
+        texts = (values + 0.0).astype("str").str.removesuffix(".0")  # + 0.0 turns -0.0 into 0.0
+    elif pd.api.types.is_string_dtype(values.dtype):
+        texts = values
+    else:
+        texts = values.astype("str")
     return texts.where(values.notna(), np.nan).astype("str")
+
+
+def _no_number(broken: tuple[int, object], count: int, name: str, where: str) -> DataError:
+    got = f"got {broken[1]!r} in row {broken[0] + 1}, allowed numbers or nothing"
+    advice = f"mend {count} such rows, or set data.types={{{name}: categorical}}"
+    return DataError(f"{got}; {advice}", key=name, where=where)
 
 
 def _kind(path: Path) -> str:
@@ -194,23 +256,56 @@ def _text_header(path: Path) -> tuple[str, ...]:
 
 def _load_text(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> Any:  # noqa: ANN401 - an arrow table, which has no types
     with _open(path) as stream:
-        return arrow_csv.read_csv(
-            stream,
-            read_options=arrow_csv.ReadOptions(use_threads=False, column_names=list(names) if names else None),
-            parse_options=arrow_csv.ParseOptions(delimiter=separator(path), newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(
-                include_columns=list(columns),
-                column_types={column: pa.string() for column in columns},
-                null_values=list(MISSING_WORDS),
-                strings_can_be_null=True,
-            ),
-        )
+        return arrow_csv.read_csv(stream, **_text_options(path, columns, names))
+
+
+def _text_pieces(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> Iterator[Any]:
+    with _open(path) as stream:
+        yield from arrow_csv.open_csv(stream, **_text_options(path, columns, names))
+
+
+def _text_options(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> dict[str, Any]:
+    return {
+        "read_options": arrow_csv.ReadOptions(use_threads=False, column_names=list(names) if names else None),
+        "parse_options": arrow_csv.ParseOptions(delimiter=separator(path), newlines_in_values=True),
+        "convert_options": arrow_csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types={column: pa.string() for column in columns},
+            null_values=list(MISSING_WORDS),
+            strings_can_be_null=True,
+        ),
+    }
 
 
 def _load_typed(path: Path, columns: Sequence[str], kind: str) -> Any:  # noqa: ANN401 - as above
     if kind == "parquet":
         return arrow_parquet.read_table(path, columns=list(columns))
     return feather.read_table(path, columns=list(columns), memory_map=True)
+
+
+def _typed_pieces(path: Path, columns: Sequence[str], kind: str) -> Iterator[Any]:
+    with pa.memory_map(str(path)) as source:
+        if kind == "parquet":
+            yield from arrow_parquet.ParquetFile(source).iter_batches(BATCH_ROWS, columns=list(columns))
+            return
+        reader = pa.ipc.open_file(source)
+        yield from (reader.get_batch(place).select(list(columns)) for place in range(reader.num_record_batches))
+
+
+def _regrouped(pieces: Iterator[Any]) -> Iterator[Any]:
+    """Yield arrow tables of `BATCH_ROWS` rows, the last of fewer, from record batches of any length."""
+    held, count = list[Any](), 0
+    for piece in pieces:
+        rest = piece
+        while count + rest.num_rows >= BATCH_ROWS:
+            taken = BATCH_ROWS - count
+            yield pa.Table.from_batches([*held, rest.slice(0, taken)])
+            rest, held, count = rest.slice(taken), [], 0
+        if rest.num_rows:
+            held.append(rest)
+            count += rest.num_rows
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def _schema(path: Path, kind: str) -> Any:  # noqa: ANN401 - as above

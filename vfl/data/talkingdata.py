@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,10 @@ class Talkingdata:
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns for all rows."""
         return LAYOUT.read(columns, root)
+
+    def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+        """Yield these columns some rows at a time."""
+        return LAYOUT.batches(columns, root)
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return `(rows,)` int64: 1 where the application was installed."""

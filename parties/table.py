@@ -1,0 +1,99 @@
+"""A party's encoded rows, in memory where they are small and in a file of its own where they are not."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vfl.data.encode import EncodeOptions, Encoder, fit_batches
+from vfl.data.shard import LocalTable
+from vfl.data.tables import BATCH_ROWS
+
+RESIDENT_BYTES = 256 * 2**20
+"""An encoded table larger than this is kept in a file, and only the rows that are asked for in memory."""
+
+CELL_BYTES = 4
+"""A cell of that file is a float32, or an int32 for a category."""
+
+
+class Table(Protocol):
+    """Encoded rows in the order of the party's own table."""
+
+    def take(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(n, p)` float32 and `(n, f)` int64 of the rows at these places, `(n,)` int64."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Encoded rows in memory: `numeric` `(rows, p)` float32, `categorical` `(rows, f)` int64."""
+
+    numeric: Tensor
+    categorical: Tensor
+
+    def take(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows at these places."""
+        return self.numeric.index_select(0, places), self.categorical.index_select(0, places)
+
+
+class Mapped:
+    """Encoded rows in a nameless file that ends with the process.
+
+    Rows are read through a memory map whose pages are given back after each call, so what stays resident is one call's
+    rows: a page each at most, since they are asked for in a shuffled order.
+    """
+
+    def __init__(self, parts: Iterable[tuple[Tensor, Tensor]], folder: Path | None) -> None:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            self._numeric = width = 0
+            for numeric, categorical in parts:
+                self._numeric, width = numeric.shape[1], numeric.shape[1] + categorical.shape[1]
+                file.write(torch.cat([numeric.view(torch.int32), categorical.to(torch.int32)], dim=1).numpy().tobytes())
+            file.flush()
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._map.madvise(mmap.MADV_RANDOM)
+        self._cells = np.frombuffer(self._map, np.int32).reshape(-1, width)
+
+    def take(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows at these places."""
+        cells = torch.from_numpy(self._cells[places.numpy()])
+        self._map.madvise(mmap.MADV_DONTNEED)
+        return cells[:, : self._numeric].contiguous().view(torch.float32), cells[:, self._numeric :].to(torch.int64)
+
+
+def encode(
+    local: LocalTable, training: Tensor, options: EncodeOptions, folder: Path | None = None
+) -> tuple[Encoder, Table]:
+    """Learn an encoder from the `training` rows, `(m,)` places, and return it with all of a party's rows encoded.
+
+    The source is read twice, some rows at a time, unless one batch holds it. `folder` is where a file goes.
+    """
+    train = np.zeros(local.rows, dtype=bool)
+    train[training.numpy()] = True
+    whole = [local.frame] if local.rows <= BATCH_ROWS else None
+
+    def batches() -> Iterator[pd.DataFrame]:
+        return local.batches() if whole is None else iter(whole)
+
+    encoder = fit_batches(_selected(batches(), train), local.numeric, local.categorical, options)
+    parts = map(encoder.transform, batches())
+    columns = len(local.numeric) + len(local.categorical)
+    if local.rows * columns * CELL_BYTES > RESIDENT_BYTES:
+        return encoder, Mapped(parts, folder)
+    return encoder, Resident(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _selected(batches: Iterator[pd.DataFrame], chosen: np.ndarray) -> Iterator[pd.DataFrame]:
+    start = 0
+    for frame in batches:
+        yield frame.iloc[np.flatnonzero(chosen[start : start + len(frame)])]
+        start += len(frame)
