@@ -191,7 +191,7 @@ def test_generative_regression_reads_columns_through_scores_and_correlation():
     own = torch.randn(1200, 2, generator=draw)
     numeric = torch.stack([own[:, 0] + 0.2 * torch.randn(1200, generator=draw), torch.randn(1200, generator=draw)], 1)
     none = torch.zeros(1200, 0, dtype=torch.int64)
-    weight, mine = torch.tensor([[2.0], [2.0]]), torch.tensor([[0.5], [-0.5]])
+    weight, mine = torch.tensor([[2.0], [0.0]]), torch.tensor([[0.5], [-0.5]])
     bottoms = [torch.nn.Sequential(Flat(), torch.nn.Linear(2, 1, bias=False)) for _ in range(2)]
     for bottom, value in zip(bottoms, (weight, mine), strict=True):
         bottom[1].weight.data = value.T
@@ -205,3 +205,4 @@ def test_generative_regression_reads_columns_through_scores_and_correlation():
     view = AdversaryView(("advertiser",), 2, scores, (), Hints(victims={"p": victim}), own=held)
     guess = GenerativeRegression(steps=800).infer(view, draw)
     assert nmse(guess.scores[:, 0], numeric[:, 0]) < 0.5
+    assert nmse(guess.scores[:, 1], numeric[:, 1]) > 0.9
