@@ -99,7 +99,10 @@ def _unheeded(config: Config, key: str, index: int, member: object) -> list[User
     from vfl.defenses import LabelTransform, Penalty
     from vfl.registry import find
 
-    heeded: frozenset[str] = getattr(find("method", config.method.name), "heeds", frozenset())
+    try:
+        heeded: frozenset[str] = getattr(find("method", config.method.name), "heeds", frozenset())
+    except RegistryError:
+        return []  # the method is refused by its own name
     asked = {"labels": LabelTransform, "penalty": Penalty}
     if all(hook in heeded for hook, protocol in asked.items() if isinstance(member, protocol)):
         return []

@@ -138,6 +138,8 @@ def coordinator_plan(config: Config) -> Plan:
         evaluate=method.evaluate,
         checkpoint_every=config.train.checkpoint_every,
         select=config.train.select,
+        validate_every=config.train.validate_every,
+        guard=config.train.epoch_guard,
         restarts=config.faults.restarts,
         without=config.faults.without,
     )

@@ -18,15 +18,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from experiments.bench.fitting import fit
 from experiments.config import parse
-from experiments.plan import ADVERTISER, REFEREE, coordinator_plan, open_world, party_folder, party_specs
-from experiments.progress import Silent
+from experiments.plan import ADVERTISER, REFEREE, open_world, party_folder, party_specs
 from experiments.roots import data_root
-from experiments.run import RunWatcher, digest
+from experiments.run import digest
 from parties.judging import judge
-from parties.local import local_grid
-from vfl.compat_flwr import COORDINATOR_NODE, new_context
-from vfl.coordinator import Fit, server_app
 from vfl.errors import DataError
 from vfl.registry import build
 from vfl.seeds import Seeds
@@ -109,18 +106,13 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     config = parse({**given, "references": ["advertiser_alone"], **settings})
     world = open_world(config)
     with tempfile.TemporaryDirectory() as folder:
-        specs, fit = party_specs(config, world, Path(folder)), Fit()
-        grid = local_grid(specs, config.transport)
-        try:
-            watcher = RunWatcher(Path(folder), Silent())
-            server_app(coordinator_plan(config), fit, watcher)(grid, new_context(COORDINATOR_NODE))
-        finally:
-            grid.close()
+        specs = party_specs(config, world, Path(folder))
+        done = fit(config, specs, Path(folder))
         players = [spec for spec in specs if spec.party != REFEREE]
         seeds = Seeds(seed).scope("referee")
         utility = judge(players, str(party_folder(Path(folder), REFEREE)), config.references, seeds)["utility"]
     metric = "auc" if len(world.described.classes) == 2 else "accuracy"
-    report = fit.reports[ADVERTISER]
+    report = done.reports[ADVERTISER]
     return {
         "set": name,
         "seed": seed,
@@ -131,8 +123,8 @@ def measure(name: str, seed: int) -> dict[str, Any]:
         "metric": metric,
         "alone": utility["advertiser_alone"][metric],
         "joint": utility["test"][metric],
-        "wall_s": fit.progress.wall_s,
-        "digest": digest(fit),
+        "wall_s": done.progress.wall_s,
+        "digest": digest(done),
     }
 
 

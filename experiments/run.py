@@ -44,16 +44,13 @@ from parties.isolate import Isolation
 from parties.local import local_grid
 from parties.spec import PartySpec
 from vfl.compat_flwr import COORDINATOR_NODE, new_context
-from vfl.coordinator import Fit, server_app
+from vfl.coordinator import MANY_IDS, Fit, server_app
 from vfl.coordinator import Progress as Fitted
 from vfl.errors import InterruptedRunError, PartyError, UserError
 from vfl.grid import PartyGrid
 from vfl.metrics.utility import LEAST_ROWS
 from vfl.seeds import Seeds
 from vfl.types import Kind, Pool
-
-MANY_IDS = 1000
-"""A column with more ids than this is a sparse one, for the epoch guard."""
 
 REFERENCES_DEPEND_ON = ("seed", "data", "holdout", "split", "align", "model", "train")
 """Sections of a configuration that the reference models are trained by."""
@@ -323,6 +320,16 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
     }
 
 
+def _guarded(config: Config) -> list[str]:
+    said = {
+        "warn": f"training passes {config.train.epochs} times over them, and click models overfit sparse ids from the "
+        "second epoch on; compare with train.epochs=1",
+        "stop": "train.epoch_guard=stop ended every phase after one pass",
+        "reinit_embeddings": "train.epoch_guard=reinit_embeddings drew embedding tables anew before every later pass",
+    }
+    return [said[config.train.epoch_guard]] if config.train.epoch_guard in said else []
+
+
 def digest(fit: Fit) -> str:
     """Return the digest of a run: SHA-256 over the chains of all edges, sorted by edge."""
     edges = {
@@ -353,12 +360,8 @@ def _cost(facts: _Facts, fit: Fit) -> dict[str, Any]:
 def _notes(facts: _Facts, fit: Fit, leakage: Mapping[str, Any]) -> list[str]:
     notes: list[str] = []
     config = facts.config
-    vocabulary = max(report.get("largest_vocabulary", 0.0) for report in fit.reports.values())
-    if config.train.epoch_guard == "warn" and config.train.epochs > 1 and vocabulary >= MANY_IDS:
-        notes.append(
-            f"a column has {vocabulary:.0f} ids and training passes {config.train.epochs} times over them: "
-            "click models overfit sparse ids from the second epoch on; compare with train.epochs=1"
-        )
+    if fit.largest_vocabulary >= MANY_IDS and config.train.epochs > 1:
+        notes += [f"a column has {fit.largest_vocabulary} ids: {said}" for said in _guarded(config)]
     notes += [
         f"{party} stayed away from step {step} on: the mean embedding it last sent was used in its place"
         for party, step in fit.absent.items()

@@ -186,16 +186,22 @@ class Train(Section):
     """How long and how the networks are fitted; `checkpoint_every` counts steps, and 0 writes no checkpoint.
 
     `select` says which weights are tested: the last, or those of the epoch with the least loss on validation rows.
+    Epochs shorter than `validate_every` steps are not all validated, the last one always is. With 0 `epochs`, methods
+    that also count in steps take those alone; others refuse it.
+
+    `epoch_guard` is for columns of many ids, which click models overfit from the second epoch on: `warn` says so,
+    `stop` ends each phase after one pass, `reinit_embeddings` has embedding tables drawn anew before every other pass.
     """
 
-    epochs: int = Field(5, ge=1)
+    epochs: int = Field(5, ge=0)
     batch_size: int = Field(256, ge=1)
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
     select: Literal["last", "best_valid"] = "last"
+    validate_every: int = Field(1, ge=1)
     stale: Literal[0] = 0
     threads_per_party: int = Field(1, ge=1)
-    epoch_guard: Literal["off", "warn"] = "warn"
+    epoch_guard: Literal["off", "warn", "stop", "reinit_embeddings"] = "warn"
     checkpoint_every: int = Field(200, ge=0)
 
 
@@ -311,7 +317,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
-        refuse([*_attack_keys(self.attack), *_recording(self), *_selecting(self), *_unknown_parties(self)])
+        refuse(
+            [*_attack_keys(self.attack), *_recording(self), *_selecting(self), *_lasting(self), *_unknown_parties(self)]
+        )
         return self
 
 
@@ -335,6 +343,12 @@ def _selecting(config: Config) -> list[tuple[str, str]]:
         return []
     advice = "set holdout.valid above 0 or train.select=last"
     return [("train.select", refusal(config.train.select, "last where no rows are held out to choose by", advice))]
+
+
+def _lasting(config: Config) -> list[tuple[str, str]]:
+    if config.train.epochs or not config.references:
+        return []
+    return [("train.epochs", refusal(0, "1 or more where there are references", "raise it or set references=[]"))]
 
 
 def _unknown_parties(config: Config) -> list[tuple[str, str]]:

@@ -58,11 +58,7 @@ def judge(
     _, found = open_truth(_shard(advertiser), folder, advertiser.classes)
     write_leftover(specs, folder, found)
     truth, _ = open_truth(_shard(advertiser), folder, advertiser.classes)
-    sizes = found.sizes
-    tensors, _ = checkpoint.load(Path(folder) / SCORES_FILE)
-    joint = torch.empty_like(tensors["scores"])
-    joint[tensors["rows"] - sizes[0] - sizes[1]] = tensors["scores"]
-    test = truth.labels.open()[sizes[0] + sizes[1] :]
+    joint, test = tested(truth, found, folder)
     scores = {"test": joint, **_references(specs, references, truth, found, cache)}
     utility = {name: Utility().result(score, test, seeds.numpy("utility", name)) for name, score in scores.items()}
     figures: Figures = {"utility": utility, "gain": {}, "positives": _positives(truth), "base_rate": _base_rate(truth)}
@@ -71,6 +67,15 @@ def judge(
         figures["gain"] = gain(joint, scores["advertiser_alone"], test, seeds.numpy("gain"))
         figures["gain"]["per_publisher"] = _per_publisher(specs, truth, found, scores, utility)
     return figures
+
+
+def tested(truth: Truth, found: Settled, folder: str) -> tuple[Tensor, Tensor]:
+    """Return the joint model's `(test, classes)` probabilities and the `(test,)` classes, in the order of handles."""
+    first = found.sizes[0] + found.sizes[1]
+    tensors, _ = checkpoint.load(Path(folder) / SCORES_FILE)
+    joint = torch.empty_like(tensors["scores"])
+    joint[tensors["rows"] - first] = tensors["scores"]
+    return joint, truth.labels.open()[first:]
 
 
 def hint(

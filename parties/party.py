@@ -22,6 +22,7 @@ from parties.failure import failed
 from parties.gate import FLAGS_FILE, Gate, gate
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
+from parties.renewing import renew
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
@@ -36,7 +37,7 @@ from vfl.store import TranscriptWriter
 from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "finish_run")
+CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
 OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
 """What a party answers itself, whatever its player."""
 LEARNED = (Kind.EMBEDDING, Kind.GRADIENT)
@@ -117,13 +118,13 @@ class Party:
         self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)
 
-    def choose(self, step: Step, mail: Mail) -> Outgoing:
+    def choose_epoch(self, step: Step, mail: Mail) -> Outgoing:
         """Keep the weights of this epoch, the best so far, and tell the publishers to keep theirs, `(1, 1)`."""
-        self.keep(step, mail)
+        self.keep_epoch(step, mail)
         told = torch.ones(1, 1)
         return Outgoing(_EMPTY, dict.fromkeys(self.spec.roster.of(Role.PUBLISHER), told))
 
-    def keep(self, step: Step, mail: Mail) -> Outgoing:
+    def keep_epoch(self, step: Step, mail: Mail) -> Outgoing:
         """Keep the weights of this epoch; `recall` brings the last ones kept back before the test."""
         self.kept = checkpoint.flatten(self._modules())
         return NOTHING
@@ -329,6 +330,10 @@ class Party:
         if self.kept:
             checkpoint.restore(self._modules(), self.kept)
         return {}
+
+    def _renew(self, given: ConfigRecord) -> dict[str, float]:
+        pass_ = (str(given["phase"]), int(cast(int, given["epoch"])))
+        return {"renewed": float(renew(self.player.parts(), self.spec.seeds, pass_))}
 
     def _modules(self) -> Parts:
         return {name: part for name, part in self.player.parts().items() if isinstance(part, nn.Module)}

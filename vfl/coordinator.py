@@ -15,12 +15,16 @@ from typing import Literal, Protocol, cast
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from vfl.errors import DataError, PartyGoneError
+from vfl.errors import ConfigError, DataError, PartyGoneError
 from vfl.grid import KEEP, PartyGrid, Report, read_report
 from vfl.types import Hop, PartyId, Phase, Pool, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, STEP_KEY, step_record
 
 EVALUATION_BATCH = 4096
+MANY_IDS = 1000
+"""A column with so many ids or more is a sparse one, for the epoch guard."""
+
+Guard = Literal["off", "warn", "stop", "reinit_embeddings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +32,15 @@ class Plan:
     """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never).
 
     `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
-    Choosing tells every publisher after which epochs that loss fell: a round of its own, on the transcript. `restarts`
-    says how often parties that died are brought back in the life of a run, and `without` whether a publisher that is
-    gone for good ends it (`stop`), or the advertiser takes the mean embedding that it last had of it.
+    Choosing tells every publisher after which epochs that loss fell: a round of its own, on the transcript.
+    `validate_every` is the least number of training rounds from one validation to the next; the last epoch is validated
+    whatever it says.
+
+    `guard` is what to do where a party has a column of `MANY_IDS` ids or more, before a phase goes over its rows a
+    second time: `stop` ends the phase there, `reinit_embeddings` has every party draw its embedding tables anew.
+
+    `restarts` says how often parties that died are brought back in the life of a run, and `without` whether a publisher
+    that is gone for good ends it (`stop`), or the advertiser takes the mean embedding that it last had of it.
     """
 
     align: tuple[Hop, ...]
@@ -38,6 +48,8 @@ class Plan:
     evaluate: tuple[Hop, ...]
     checkpoint_every: int = 0
     select: Literal["last", "best_valid"] = "last"
+    validate_every: int = 1
+    guard: Guard = "off"
     restarts: int = 0
     without: Literal["stop", "impute"] = "stop"
 
@@ -81,6 +93,11 @@ class Fit:
         if pool in (Pool.LABELLED, Pool.UNION):
             return int(own["train"] + own["only"] + (sum(theirs) if pool == Pool.UNION else 0))
         return int(own[pool.value])
+
+    @property
+    def largest_vocabulary(self) -> int:
+        """How many ids the column with the most of them has, at any party."""
+        return int(max(report.get("largest_vocabulary", 0.0) for report in self.reports.values()))
 
 
 class Watcher(Protocol):
@@ -192,17 +209,22 @@ class Coordinator:
         self.watcher.advance("align", 1, None)
 
     def _train(self) -> None:
-        total = sum(len(list(phase_steps(phase, self.fit.rows(phase.pool)))) for phase in self.plan.phases)
+        total = len(list(self._schedule()))
+        if not total:
+            message = "got 0 with a method that counts in epochs, allowed 1 or more; raise it"
+            raise ConfigError(message, key="train.epochs")
         self.watcher.phase("train", total)
         self.watcher.advance("train", self.fit.progress.done, None)
         began = time.perf_counter() - self.fit.progress.wall_s
         for done, (phase, step, ends_epoch) in enumerate(self._schedule(), start=1):
             if done <= self.fit.progress.done:
                 continue
+            if self._guards("reinit_embeddings") and step.epoch and not step.start:
+                self._control("renew", {"phase": step.phase, "epoch": step.epoch})
             report = self.play(phase.hops, step)["advertiser"]
             loss = report.get("loss")
             self.fit.progress.losses.append(loss)
-            if ends_epoch and phase.validate:
+            if ends_epoch and phase.validate and self._due(done, total):
                 self._validate(done)
             self.fit.progress.done = done
             self.fit.progress.wall_s = time.perf_counter() - began
@@ -211,9 +233,17 @@ class Coordinator:
                 self.checkpoint()
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
+        once = self._guards("stop")
         for phase in self.plan.phases:
             for step, ends_epoch in phase_steps(phase, self.fit.rows(phase.pool)):
-                yield phase, step, ends_epoch
+                if not (once and step.epoch):
+                    yield phase, step, ends_epoch
+
+    def _guards(self, way: Guard) -> bool:
+        return self.plan.guard == way and self.fit.largest_vocabulary >= MANY_IDS
+
+    def _due(self, done: int, total: int) -> bool:
+        return done == total or done - max(self.fit.progress.valid, default=0) >= self.plan.validate_every
 
     def _validate(self, done: int) -> None:
         reports = self._evaluate("valid", Pool.VALID)
@@ -255,17 +285,16 @@ class Coordinator:
 
 
 def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
-    """Yield the step headers of a phase over so many rows, and whether each ends an epoch.
+    """Yield the step headers of a phase over so many rows, and whether each ends an epoch or the phase.
 
     An epoch is cut into as few batches of at most `batch_size` rows as hold it, equal to within one row: a remainder of
     a few rows would move the weights as far as a full batch does, and with it every prediction.
     """
     count = -(-rows // phase.batch_size)
-    epochs = max(phase.epochs, -(-phase.min_steps // count)) if count else 0
-    for epoch in range(epochs):
-        start = 0
-        for place in range(count):
-            size = rows // count + (place < rows % count)
-            step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=phase.shuffle, of=rows)
-            yield step, place == count - 1
-            start += size
+    total = max(phase.epochs * count, phase.min_steps) if count else 0
+    for taken in range(total):
+        epoch, place = divmod(taken, count)
+        size, more = divmod(rows, count)
+        start, size = place * size + min(place, more), size + (place < more)
+        step = Step(0, phase.name, phase.pool, epoch=epoch, start=start, size=size, shuffle=phase.shuffle, of=rows)
+        yield step, place == count - 1 or taken == total - 1

@@ -19,8 +19,8 @@ PLAY = "play"
 """Action of every message that plays hops; the step header names which."""
 
 KEEP = (
-    Hop("choose_epoch", Role.ADVERTISER, "choose", gives=Kind.CONTROL),
-    Hop("keep_epoch", Role.PUBLISHER, "keep", takes=("choose_epoch",)),
+    Hop("choose_epoch", Role.ADVERTISER, "choose_epoch", gives=Kind.CONTROL),
+    Hop("keep_epoch", Role.PUBLISHER, "keep_epoch", takes=("choose_epoch",)),
 )
 """The round after the best epoch so far: every party keeps its weights. It tells publishers something of the labels, so
 it goes over the wire, where the transcript and the digest have it, and is no call of the coordinator's."""

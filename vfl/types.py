@@ -116,8 +116,9 @@ class Hop:
 class Phase:
     """A stretch of training: the same round, repeated over the batches of a pool for some epochs.
 
-    Whole epochs are added until `min_steps` rounds are played. `validate` has the advertiser score the validation rows
-    after each epoch; a phase that trains no model to predict with turns it off.
+    It goes on past its epochs, of which there may be none, until `min_steps` rounds are played. `validate` has the
+    advertiser score the validation rows after each epoch and at the end; a phase that trains no model to predict with
+    turns it off.
     """
 
     name: str

@@ -1,164 +1,196 @@
-"""Compare training methods where few rows are aligned, every arm for as many steps and at its best validation epoch.
+"""Compare training methods, every arm for as many steps and tested at its best validated epoch.
 
-`python -m experiments.bench.methods --out docs/results/rows/digits.jsonl` runs what the file does not hold yet, one
-line a run, and can be stopped at any time; `--table` writes a Markdown table of what it holds.
+`python -m experiments.bench.methods --studies criteo digits --out docs/results/rows/methods` makes the runs that
+have no row yet, the most wanted first, and can be stopped at any time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from experiments.plan import open_world
-from experiments.progress import Progress, Silent
-from experiments.run import simulate
+import torch
+from torch import Tensor
+
+from experiments.bench.arms import ARMS, EPOCHS, STUDIES, Arm, Cell, Study
+from experiments.bench.fitting import fit
+from experiments.bench.rows import add_row, read_rows
+from experiments.plan import REFEREE, World, coordinator_plan, open_world, party_folder, party_specs
 from experiments.schema import Config
+from parties.judging import open_truth, tested
+from parties.leftovers import pseudo_labels, write_leftover
+from parties.spec import PartySpec
+from vfl import checkpoint
+from vfl.coordinator import Fit
+from vfl.metrics.utility import Utility, gain
+from vfl.seeds import Seeds
+from vfl.types import Phase, Pool, Role
 
-STEPS = 480
-MAIN = ("vanilla", "local", "local_all", "advonly", "risa")
-RISA = {"warm_steps": 160, "round_steps": 80, "rounds": 4}
-ARMS: dict[str, dict[str, Any]] = {
-    "vanilla": {"name": "vanilla"},
-    "oracle": {"name": "oracle"},
-    "local": {"name": "local", "min_steps": STEPS},
-    "local_all": {"name": "local_all", "min_steps": STEPS},
-    "advonly": {"name": "advonly", "min_steps": STEPS},
-    "risa": {"name": "risa", **RISA},
-    "risa, no publisher rows": {"name": "risa", **RISA, "share_first": 0.0, "share_last": 0.0},
-    "risa, all publisher rows": {"name": "risa", **RISA, "share_first": 1.0, "share_last": 1.0},
-    "risa, fused prediction": {"name": "risa", **RISA, "predict": "fused"},
-    "risa, confidence": {"name": "risa", **RISA, "select_by": "confidence"},
-    "risa, entropy": {"name": "risa", **RISA, "select_by": "entropy"},
-    "risa, imputed party votes": {"name": "risa", **RISA, "imputed_weight": 1.0},
-    "risa, labels unknown": {"name": "risa", **RISA, "leftover_labels": "unknown"},
-    "risa, zero": {"name": "risa", **RISA, "impute": "zero"},
-    "risa, knn": {"name": "risa", **RISA, "impute": "knn"},
-    "risa, regression": {"name": "risa", **RISA, "impute": "regression", "refit_every": 80},
-    "diffu_at": {"name": "diffu_at", "min_steps": STEPS},
-    "heuristic": {"name": "heuristic", "min_steps": STEPS},
-    "fedud": {"name": "fedud", "warm_steps": STEPS // 2, "min_steps": STEPS // 2},
-    "ss_vfl": {"name": "ss_vfl", "pretrain_epochs": 20},
-    "fedhssl": {"name": "fedhssl", "pretrain_epochs": 20},
-    "vfl_mpd": {"name": "vfl_mpd", "pretrain_epochs": 50},
-    "jpl": {"name": "jpl"},
-    "fedbcd": {"name": "fedbcd", "local_steps": 3},
-    "celu": {"name": "celu"},
-}
-ON_ALL_LABELS = ("jpl",)
-"""Arms without a `min_steps` of their own whose epochs run over the advertiser's leftovers too."""
+Row = dict[str, Any]
+VALIDATIONS = 30
+"""About how often a run is validated."""
+
+RESAMPLES = 500
+FIGURES = ("accuracy", "auc", "log_loss", "ne", "ece")
 
 
-@dataclass(frozen=True)
-class Study:
-    """What is compared: a data set, its overlaps and seeds; every arm at `detailed` overlaps, the main ones at all."""
-
-    data: str
-    overlaps: Sequence[float]
-    detailed: Sequence[float]
-    seeds: int
-    settings: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    def runs(self) -> Iterator[tuple[str, float, int]]:
-        """Yield arm, overlap and seed: the main table first, then the rest."""
-        for seed in range(self.seeds):
-            yield "oracle", 1.0, seed
-            for overlap in self.overlaps:
-                yield from ((arm, overlap, seed) for arm in MAIN)
-        for seed in range(self.seeds):
-            for overlap in self.detailed:
-                yield from ((arm, overlap, seed) for arm in ARMS if arm not in (*MAIN, "oracle"))
-
-
-def configured(study: Study, arm: str, overlap: float, seed: int) -> Config:
-    """Return the configuration of one run, with as many epochs as `STEPS` steps take."""
+def configured(study: Study, arm: Arm, overlap: float, seed: int) -> Config:
+    """Return the configuration of one run, in which the arm spends the study's steps and no more."""
+    settings, size = study.settings, study.settings.get("train", {}).get("batch_size", 256)
+    train = {"batch_size": size, "select": "best_valid", "validate_every": max(1, study.steps // VALIDATIONS)}
     asked = {
         "seed": seed,
-        "data": study.data,
         "backend": "local",
-        "align": {"overlap": overlap},
-        "method": ARMS[arm],
+        "method": {"name": arm.method, **arm.options},
         "record": {"every": 0},
         "attack": [],
         "references": [],
-        "train": {"select": "best_valid", "checkpoint_every": 0},
-        **study.settings,
+        **settings,
+        "align": {**settings.get("align", {}), "overlap": overlap},
+        "train": {**train, "epochs": 0, "epoch_guard": "off", "checkpoint_every": 0},
     }
     config = Config.model_validate(asked)
-    if "min_steps" in ARMS[arm] or "rounds" in ARMS[arm] or "warm_steps" in ARMS[arm]:
-        return config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1})})
-    cut = open_world(config).cut
-    rows = int(((cut.pools() == 0) & (cut.holders() < 0)).sum())
-    rows += int((cut.holders() == len(cut.parties) - 1).sum()) if arm in ON_ALL_LABELS else 0
-    epochs = -(-STEPS // -(-rows // config.train.batch_size))
-    return config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    counts = pool_rows(open_world(config))
+    spent = {
+        key: max(1, round(share * study.steps / (1 if pool is None else -(-counts[pool] // size))))
+        for key, (share, pool) in arm.spends.items()
+    }
+    asked["train"] |= {EPOCHS: spent.pop(EPOCHS, 0)}
+    asked["method"] |= spent
+    return Config.model_validate(asked)
 
 
-def run(study: Study, out: Path, budget_s: float) -> None:
-    """Run what `out` does not hold yet, and append one line each, until the budget is used up."""
-    done = {(row["arm"], row["overlap"], row["seed"]) for row in read(out)}
+def pool_rows(world: World) -> dict[Pool, int]:
+    """Return how many training rows an epoch of each pool has."""
+    holders = world.cut.holders()[world.cut.pools() == 0]
+    aligned, own = int((holders < 0).sum()), int((holders == len(world.cut.parties) - 1).sum())
+    return {Pool.TRAIN: aligned, Pool.LABELLED: aligned + own, Pool.UNION: len(holders)}
+
+
+def passes(phases: Sequence[Phase], counts: Mapping[Pool, int]) -> float:
+    """Return how many times training goes over the aligned rows, with or without labels."""
+    over = [phase for phase in phases if phase.pool in counts]
+    return sum(max(phase.epochs, phase.min_steps / -(-counts[phase.pool] // phase.batch_size)) for phase in over)
+
+
+def measured(config: Config, beside: Path | None) -> tuple[Row, Tensor]:
+    """Train one configuration and return its figures and its `(test, classes)` probabilities, in handle order.
+
+    `beside` is a file of probabilities on the same rows; figures then hold what this run gains over them.
+    """
+    world = open_world(config)
+    with tempfile.TemporaryDirectory() as folder:
+        specs = party_specs(config, world, Path(folder))
+        done = fit(config, specs, Path(folder))
+        scores, labels, noted = _judged(specs, str(party_folder(Path(folder), REFEREE)))
+    seeds, counts = Seeds(config.seed).scope("bench"), pool_rows(world)
+    figures = Utility(resamples=1).result(scores, labels, seeds.numpy("utility"))
+    row: Row = {name: figures[name] for name in FIGURES}
+    row |= {"method": noted, **_cost(done), "passes": round(passes(coordinator_plan(config).phases, counts), 2)}
+    if beside is not None:
+        theirs = checkpoint.load(beside)[0]["scores"]
+        row["gain"] = gain(scores, theirs, labels, seeds.numpy("gain"), RESAMPLES)
+    return row, scores
+
+
+def _judged(specs: Sequence[PartySpec], folder: str) -> tuple[Tensor, Tensor, Row]:
+    players = [spec for spec in specs if spec.role != Role.REFEREE]
+    shard, classes = players[-1].shard, players[-1].classes
+    assert shard is not None
+    truth, found = open_truth(shard, folder, classes)
+    scores, labels = tested(truth, found, folder)
+    write_leftover(players, folder, found)
+    return scores, labels, pseudo_labels(open_truth(shard, folder, classes)[0], folder)
+
+
+def _cost(done: Fit) -> Row:
+    valid = done.progress.valid
+    best = min(valid, key=lambda step: valid[step])
+    sent = sum(int(str(value)) for own in done.closing.values() for key, value in own.items() if "bytes/" in key)
+    steps = sum(loss is not None for loss in done.progress.losses)
+    return {
+        "valid_loss": valid[best],
+        "best_step": best,
+        "rounds": len(done.progress.losses),
+        "steps": steps,
+        "bytes": sent,
+        "wall_s": round(done.progress.wall_s, 2),
+    }
+
+
+def run(cells: Sequence[tuple[str, Cell]], out: Path, scratch: Path, budget_s: float) -> None:
+    """Make the runs that have no row yet, in this order, until the budget is used up."""
+    names = dict.fromkeys(name for name, _ in cells)
     ends = time.monotonic() + budget_s
-    for arm, overlap, seed in study.runs():
-        if (arm, overlap, seed) in done or time.monotonic() > ends:
-            continue
-        quiet: Progress = Silent()
-        with tempfile.TemporaryDirectory() as folder:
-            config = configured(study, arm, overlap, seed)
-            row = simulate(config, Path(folder) / "run", ray_address=None, resume=None, progress=quiet)
-        test = {name: row["utility"]["test"][name] for name in ("accuracy", "auc", "log_loss", "ece")}
-        kept = {"data": study.data, "arm": arm, "overlap": overlap, "seed": seed, **test, "method": row["method"]}
-        cost = {"steps": row["cost"]["steps"], "wall_s": row["cost"]["wall_s"], "bytes": row["cost"]["bytes"]}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({**kept, **cost}) + "\n")
+    done = {
+        name: {(row["arm"], row["overlap"], row["seed"]) for row in read_rows(out / f"{name}.jsonl")} for name in names
+    }
+    for name, cell in cells:
+        if time.monotonic() > ends:
+            return
+        if cell not in done[name]:
+            row = _run(name, cell, scratch)
+            add_row(out / f"{name}.jsonl", row)
+            sys.stderr.write(f"{name} {cell}: {row[STUDIES[name].metric]:.4f}, {row['wall_s']} s\n")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a results file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+def ordered(names: Sequence[str], tiers: Sequence[int] | None = None) -> Iterator[tuple[str, Cell]]:
+    """Yield study and cell: the first tier of every study, then the second, and so on; or some tiers alone."""
+    for place, tier in enumerate(zip_longest(*(STUDIES[name].cells() for name in names), fillvalue=[])):
+        if tiers is None or place in tiers:
+            for name, cells in zip(names, tier, strict=True):
+                yield from ((name, cell) for cell in cells)
 
 
-def table(rows: Sequence[dict[str, Any]], metric: str) -> str:
-    """Return a Markdown table: one line an arm, one column an overlap, mean ± standard deviation (seeds)."""
-    overlaps = sorted({row["overlap"] for row in rows})
-    lines = [f"| {metric} | " + " | ".join(f"{overlap:.0%}" for overlap in overlaps) + " |"]
-    lines.append("|---" * (len(overlaps) + 1) + "|")
-    for arm in ARMS:
-        cells = [_cell([row[metric] for row in rows if (row["arm"], row["overlap"]) == (arm, at)]) for at in overlaps]
-        if any(cells):
-            lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+def _run(name: str, cell: Cell, scratch: Path) -> Row:
+    study, (arm, overlap, seed) = STUDIES[name], cell
+    beside = None if arm in ("vanilla", "oracle") else _vanilla(name, overlap, seed, scratch)
+    row, scores = measured(configured(study, _arm(study, arm), overlap, seed), beside)
+    if arm == "vanilla":
+        checkpoint.save(_kept(name, overlap, seed, scratch), {"scores": scores}, {})
+    facts = {"study": name, "arm": arm, "overlap": overlap, "seed": seed}
+    return {**facts, **row, "day": datetime.now(UTC).date().isoformat()}
 
 
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread} ({len(values)})"
+def _arm(study: Study, name: str) -> Arm:
+    arm = ARMS[name]
+    return Arm(arm.method, {**arm.options, **study.changed.get(name, {})}, arm.spends)
+
+
+def _vanilla(name: str, overlap: float, seed: int, scratch: Path) -> Path:
+    """Return the file of `vanilla`'s probabilities on the same test rows, made again where it is gone."""
+    path = _kept(name, overlap, seed, scratch)
+    if not path.exists():
+        _, scores = measured(configured(STUDIES[name], ARMS["vanilla"], overlap, seed), None)
+        checkpoint.save(path, {"scores": scores}, {})
+    return path
+
+
+def _kept(name: str, overlap: float, seed: int, scratch: Path) -> Path:
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch / f"{name}-{overlap}-{seed}.safetensors"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the study of one data set, or write its table to standard output."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--overlaps", type=float, nargs="+", default=[0.01, 0.02, 0.05, 0.1, 0.5])
-    parser.add_argument("--detailed", type=float, nargs="+", default=[0.05])
-    parser.add_argument("--seeds", type=int, default=3)
+    """Run the studies that are asked for."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.bench.methods", description=__doc__)
+    parser.add_argument("--studies", nargs="+", choices=list(STUDIES), default=list(STUDIES))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/rows/methods"))
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "vfl-bench-methods")
+    parser.add_argument("--tiers", type=int, nargs="+", help="which tiers of cells, counted from 0; default: all")
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--budget-s", type=float, default=3600.0)
-    parser.add_argument("--table", default="", help="write a table of this metric instead of running")
     asked = parser.parse_args(arguments)
-    if asked.table:
-        sys.stdout.write(table(read(asked.out), asked.table))
-        return
-    run(Study(asked.data, asked.overlaps, asked.detailed, asked.seeds), asked.out, asked.budget_s)
+    torch.set_num_threads(1)
+    cells = [(name, cell) for name, cell in ordered(asked.studies, asked.tiers) if cell[0] in asked.arms]
+    run(cells, asked.out, asked.scratch, asked.budget_s)
 
 
 if __name__ == "__main__":

@@ -105,8 +105,9 @@ IMPUTERS: dict[str, list[Options]] = {
 METHODS: dict[str, list[Options]] = {
     "advonly": [{"min_steps": 0}, {"min_steps": 0, "impute": {"name": "regression", "steps": 5}, "refit_every": 4}],
     "celu": [{"cache": 2}],
-    "diffu_at": [{"impute": {"name": "diffusion", "steps": 5}}, {"impute": "knn"}],
-    "fedbcd": [{"local_steps": 3}],
+    "diffu_at": [{"impute": {"name": "diffusion", "steps": 5}}, {"impute": "knn", "cross_fit": True}],
+    "fedbcd": [{"local_steps": 3}, {"local_steps": 2, "order": "sequential"}],
+    "fedcvt": [{"thresholds": (0.4, 0.4, 0.4), "keys": 64}],
     "fedhssl": [{}],
     "fedud": [{"impute": {"name": "regression", "steps": 5}, "refit_every": 3}],
     "heuristic": [{}],
@@ -115,7 +116,7 @@ METHODS: dict[str, list[Options]] = {
     "local_all": [{}],
     "oracle": [{}],
     "risa": [
-        {"warm_steps": 8, "round_steps": 4, "rounds": 2},
+        {"warm_steps": 8, "round_steps": 4, "rounds": 2, "least_precision": 0.5},
         {
             "warm_steps": 4,
             "round_steps": 4,

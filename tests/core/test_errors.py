@@ -11,7 +11,10 @@ from vfl import errors
 from vfl.errors import (
     ConfigError,
     DataError,
+    IntegrityError,
+    InterruptedRunError,
     PartyError,
+    PartyGoneError,
     PeekError,
     RegistryError,
     ThreatError,
@@ -22,7 +25,7 @@ from vfl.errors import (
 )
 
 USER = [UserError, ConfigError, DataError, RegistryError, ThreatError]
-OTHER = [VflError, WireError, PeekError, PartyError]
+OTHER = [VflError, WireError, IntegrityError, PeekError, PartyError, PartyGoneError, InterruptedRunError]
 
 
 def tree(kind: type[VflError]) -> set[type[VflError]]:
@@ -73,7 +76,7 @@ def test_at_fills_in_what_was_not_known_deeper_down():
 
 def test_exit_codes():
     assert {kind.exit_code for kind in USER} == {2}
-    assert [kind.exit_code for kind in OTHER] == [1, 3, 2, 3]
+    assert [kind.exit_code for kind in OTHER] == [1, 3, 3, 2, 3, 3, 130]
 
 
 def test_unknown_name_says_the_nearest_and_all():

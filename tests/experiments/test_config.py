@@ -62,6 +62,7 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
             "optimizer": "adam",
             "lr": 1e-3,
             "select": "last",
+            "validate_every": 1,
             "stale": 0,
             "threads_per_party": 1,
             "epoch_guard": "warn",
@@ -74,6 +75,16 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
             "hints": {"labelled_rows": 1, "known_rows": 0, "prior": False, "scores": False, "victim_models": False},
         },
         "record": {"every": 1, "max_mb": 512, "keep": "run"},
+        "faults": {
+            "latency_ms": 0.0,
+            "loss": 0.0,
+            "duplicate": 0.0,
+            "crash": 0.0,
+            "retries": 8,
+            "restarts": 2,
+            "timeout_s": 600.0,
+            "without": "stop",
+        },
         "references": ["advertiser_alone", "central"],
     }
 
@@ -193,7 +204,7 @@ def test_a_bad_file_is_refused_in_one_line_that_names_file_and_key(write, text, 
 
 
 def test_all_mistakes_are_told_together(write):
-    path = write("seed: x\ntrain: {epochs: 0, lr: x}\nbackend: x\n")
+    path = write("seed: x\ntrain: {epochs: -1, lr: x}\nbackend: x\n")
     with pytest.raises(ConfigErrors) as error:
         load(path)
     assert [each.key for each in error.value.errors] == ["seed", "backend", "train.epochs", "train.lr"]
@@ -235,11 +246,11 @@ def test_a_bad_setting_is_refused_as_one(sets, message):
 
 def test_an_option_of_its_own_is_named_as_such():
     with pytest.raises(ConfigErrors) as error:
-        load(None, ["train.epochs=0"], seed=-1, backend="rayy")
+        load(None, ["train.epochs=-1"], seed=-1, backend="rayy")
     assert lines(error) == [
         "--seed: seed: got -1, allowed 0 or more; change it",
         "--backend: backend: got 'rayy', allowed ray or local; did you mean 'ray'?",
-        "--set: train.epochs: got 0, allowed 1 or more; change it",
+        "--set: train.epochs: got -1, allowed 0 or more; change it",
     ]
 
 

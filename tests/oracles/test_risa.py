@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from harness import config, train
 from experiments.plan import open_world, party_specs
 from experiments.schema import Config
 from parties.judging import judge
-from vfl.methods._choosing import choose, growing
+from vfl.methods._choosing import choose, growing, trusted
 from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import Role
@@ -38,7 +40,18 @@ def test_shares_grow_on_a_line():
     assert growing(0.1, 0.4, 1, 1) == 0.4
 
 
-@pytest.mark.parametrize("bad", [{"share_first": 0.5}, {"imputed_weight": 2.0}, {"rounds": 0}])
+def test_scores_are_trusted_as_far_as_enough_of_the_judged_rows_are_right():
+    scores, right = torch.tensor([0.4, 0.1, 0.3, 0.2]), torch.tensor([True, True, False, True])
+    assert trusted(scores, right, 0.75) == pytest.approx(0.4)  # by score: right, right, wrong, right
+    assert trusted(scores, right, 0.8) == pytest.approx(0.2)
+    assert trusted(scores, ~right, 0.5) == -math.inf  # wrong, wrong, right, wrong
+    assert trusted(scores, ~right, 0.0) == math.inf
+    assert trusted(scores[:0], right[:0], 0.5) == -math.inf
+
+
+@pytest.mark.parametrize(
+    "bad", [{"share_first": 0.5}, {"imputed_weight": 2.0}, {"rounds": 0}, {"least_precision": 1.5}]
+)
 def test_options_out_of_range_are_refused(bad):
     from vfl.errors import ConfigError
 

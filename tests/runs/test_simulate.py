@@ -115,7 +115,7 @@ def test_the_shareable_part_holds_no_loss_of_a_single_row(tmp_path: Path) -> Non
 def test_the_row_has_the_keys_that_were_promised(tmp_path: Path) -> None:
     """These keys and no others; what a mapping is keyed by is the user's."""
     row = run(tmp_path / "run", references=["advertiser_alone", "central"])
-    figures = {"auc", "pr_auc", "log_loss", "ne", "ece", "calibration_ratio", "accuracy", "ci"}
+    figures = {"auc", "pr_auc", "log_loss", "ne", "ece", "calibration_ratio", "accuracy", "reliability", "ci"}
     assert set(row) == {
         *("schema", "run_id", "seed", "backend", "digest", "out", "notes", "data", "alignment"),
         *("utility", "gain", "method", "leakage", "integrity", "privacy", "cost"),
@@ -128,7 +128,7 @@ def test_the_row_has_the_keys_that_were_promised(tmp_path: Path) -> None:
     assert all(set(found) == figures for found in row["utility"].values())
     assert set(row["gain"]) == {"auc", "log_loss", "per_publisher"}
     assert set(row["gain"]["auc"]) == set(row["gain"]["log_loss"]) == {"value", "ci", "p"}
-    assert set(row["privacy"]) == {"ledger"}
+    assert set(row["privacy"]) == {"ledger", "wire"}
     assert set(row["cost"]) == {"wall_s", "total_s", "steps", "path", "bytes", "peak_rss_mb"}
     promised = {"leak_auc", "leak_auc_pooled", "abs_q95", "sign_free", "chance", "prior_only", "upper", "ci", "ci_over"}
     assert all(promised <= set(marks) for marks in row["leakage"].values())

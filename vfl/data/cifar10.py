@@ -6,6 +6,7 @@ import io
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,12 @@ def _labels(path: Path) -> np.ndarray:
 
 
 def _images(path: Path, count: int) -> np.ndarray:
-    """Return the first `count` pictures of a file, `(count, 32, 32, 3)` uint8."""
+    """Return the first `count` pictures of a file, `(count, 32, 32, 3)` uint8, decoded once for all parties here."""
+    return _decoded(path, count, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=6)
+def _decoded(path: Path, count: int, changed: int) -> np.ndarray:
     if path.suffix != ".parquet":
         planes = np.asarray(_batch(path)[b"data"], np.uint8)[:count].reshape(-1, CHANNELS, SIDE, SIDE)
         return planes.transpose(0, 2, 3, 1)

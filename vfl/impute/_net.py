@@ -81,6 +81,21 @@ def scales(given: Tensor, missing: Tensor) -> dict[str, Tensor]:
     }
 
 
+def prepared(given: Tensor, missing: Tensor, labels: Tensor, label: bool) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Return what a state begins with, the condition `(n, d + classes)` and the targets `(n, m)`, both standardised.
+
+    The condition shows the class where `label` is set.
+    """
+    classes = class_count(labels, label)
+    state = {**scales(given, missing), "classes": torch.tensor(classes)}
+    return state, condition(state, given, labels), standard(state, "missing", missing)
+
+
+def condition(state: Mapping[str, Tensor], given: Tensor, labels: Tensor) -> Tensor:
+    """Return what a network is shown of rows: their given half, and the class where the state has classes."""
+    return with_class(standard(state, "given", given), labels, int(state["classes"]))
+
+
 def standard(state: Mapping[str, Tensor], half: str, values: Tensor) -> Tensor:
     """Return values in units of their own spread."""
     return (values - state[f"{half}_mean"]) / state[f"{half}_std"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vfl.impute import State
-from vfl.impute._net import Plan, class_count, draw, minimise, original, run, scales, standard, with_class
+from vfl.impute._net import Plan, condition, draw, minimise, original, prepared, run
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,7 @@ class Cvae:
 
     def fit(self, given: Tensor, missing: Tensor, labels: Tensor, generator: torch.Generator) -> State:
         """Return the weights of prior, recogniser and decoder, and both halves' scales."""
-        classes = class_count(labels, self.label)
-        state = {**scales(given, missing), "classes": torch.tensor(classes)}
-        known = with_class(standard(state, "given", given), labels, classes)
-        targets = standard(state, "missing", missing)
+        state, known, targets = prepared(given, missing, labels, self.label)
         wide, target = known.shape[1], targets.shape[1]
         weights = {
             **draw("prior", [wide, self.hidden, 2 * self.code], generator),
@@ -67,7 +64,7 @@ class Cvae:
 
     def transform(self, given: Tensor, labels: Tensor, state: State, generator: torch.Generator) -> Tensor:
         """Return the mean of the decoded draws, `(rows, m)`."""
-        known = with_class(standard(state, "given", given), labels, int(state["classes"]))
+        known = condition(state, given, labels)
         mean, log_std = run(state, "prior", known).chunk(2, dim=1)
         found = torch.zeros(len(given), len(state["missing_mean"]))
         for _ in range(self.samples):

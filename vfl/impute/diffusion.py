@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vfl.impute import State
-from vfl.impute._net import Plan, class_count, draw, minimise, original, run, scales, standard, with_class
+from vfl.impute._net import Plan, condition, draw, minimise, original, prepared, run
 
 Denoise = Callable[[Tensor, int], Tensor]
 """The expected clean values of `(rows, m)` noised ones at a step."""
@@ -63,10 +63,8 @@ class Diffusion:
 
     def fit(self, given: Tensor, missing: Tensor, labels: Tensor, generator: torch.Generator) -> State:
         """Return the network's weights and both halves' scales."""
-        classes = class_count(labels, self.label)
-        state = {**scales(given, missing), "classes": torch.tensor(classes)}
-        known = with_class(standard(state, "given", given), labels, classes)
-        clean, kept = standard(state, "missing", missing), alpha_bars(self.timesteps)
+        state, known, clean = prepared(given, missing, labels, self.label)
+        kept = alpha_bars(self.timesteps)
 
         def loss(weights: dict[str, Tensor], rows: Tensor) -> Tensor:
             times = torch.randint(self.timesteps, (len(rows),), generator=generator)
@@ -83,7 +81,7 @@ class Diffusion:
 
     def transform(self, given: Tensor, labels: Tensor, state: State, generator: torch.Generator) -> Tensor:
         """Return one sample for each row, `(rows, m)`."""
-        known = with_class(standard(state, "given", given), labels, int(state["classes"]))
+        known = condition(state, given, labels)
 
         kept = alpha_bars(self.timesteps)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vfl.impute import State
-from vfl.impute._net import Plan, class_count, draw, original, places, run, scales, standard, with_class
+from vfl.impute._net import Plan, condition, draw, original, places, prepared, run
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,7 @@ class Gan:
 
     def fit(self, given: Tensor, missing: Tensor, labels: Tensor, generator: torch.Generator) -> State:
         """Return the generator's weights and both halves' scales; the judge is let go."""
-        classes = class_count(labels, self.label)
-        state = {**scales(given, missing), "classes": torch.tensor(classes)}
-        known = with_class(standard(state, "given", given), labels, classes)
-        real = standard(state, "missing", missing)
+        state, known, real = prepared(given, missing, labels, self.label)
         wide, target = known.shape[1], real.shape[1]
         maker = _leaves(draw("maker", [wide + self.noise, self.hidden, target], generator))
         judge = _leaves(draw("judge", [wide + target, self.hidden, 1], generator))
@@ -64,7 +61,7 @@ class Gan:
 
     def transform(self, given: Tensor, labels: Tensor, state: State, generator: torch.Generator) -> Tensor:
         """Return one draw for each row, `(rows, m)`."""
-        known = with_class(standard(state, "given", given), labels, int(state["classes"]))
+        known = condition(state, given, labels)
         return original(state, self._make(dict(state), known, generator))
 
     def _make(self, weights: dict[str, Tensor], known: Tensor, generator: torch.Generator) -> Tensor:

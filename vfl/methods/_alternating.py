@@ -13,6 +13,7 @@ from vfl.errors import ConfigError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.losses import classification_loss
 from vfl.methods import Desk, Parts, TrainOptions
+from vfl.methods._folds import FoldedPublisher
 from vfl.methods.vanilla import VanillaAdvertiser, VanillaPublisher
 from vfl.types import ADVERTISER, Hop, Kind, Phase, Pool, Role, Step
 
@@ -30,6 +31,10 @@ ALTERNATE = (
     Hop("finish", Role.ADVERTISER, "finish", takes=("fuse",)),
     Hop("local", Role.ADVERTISER, "local", takes=("finish",)),
     Hop("backward", Role.PUBLISHER, "backward", takes=("fuse",)),
+)
+COLLECT = (
+    Hop("hold_out", Role.PUBLISHER, "hold_out", gives=Kind.EMBEDDING),
+    Hop("collect_sent", Role.ADVERTISER, "collect_sent", takes=("hold_out",)),
 )
 CHUNK = 4096
 
@@ -52,22 +57,31 @@ Generate = Callable[[FirstStage, Tensor], Tensor]
 """From what the first stage left to `(leftover, width)` embeddings for the advertiser's own rows, by handle."""
 
 
-def two_stages(train: TrainOptions, min_steps: int) -> tuple[Phase, ...]:
-    """Return the first stage on aligned rows, which is not validated, and the second on all labelled ones."""
+def two_stages(train: TrainOptions, min_steps: int, cross_fit: bool) -> tuple[Phase, ...]:
+    """Return the first stage on aligned rows, which is not validated, and the second on all labelled ones.
+
+    Cross-fitting, one pass between them sends each aligned row as a bottom embeds it that was not trained on it.
+    """
+    size = train.batch_size
+    collect = Phase("collect", COLLECT, 1, size, validate=False, shuffle=False)
     return (
-        Phase("warm", WARM, train.epochs, train.batch_size, min_steps=min_steps, validate=False),
-        Phase("train", ALTERNATE, train.epochs, train.batch_size, Pool.LABELLED, min_steps=min_steps),
+        Phase("warm", WARM, train.epochs, size, min_steps=min_steps, validate=False),
+        *([collect] if cross_fit else []),
+        Phase("train", ALTERNATE, train.epochs, size, Pool.LABELLED, min_steps=min_steps),
     )
 
 
 class TwoStagePublisher:
-    """`vanilla` twice: a first bottom model that is let go, and a second one from the same initial weights."""
+    """`vanilla` twice: a first bottom model, or two that cross-fit, let go; then one from the same initial weights."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._first, self._second = VanillaPublisher(desk), VanillaPublisher(desk)
+    def __init__(self, desk: Desk, cross_fit: bool) -> None:
+        self._first = FoldedPublisher(desk) if cross_fit else VanillaPublisher(desk)
+        self._second = VanillaPublisher(desk)
         self.warm_forward, self.warm_backward = self._first.forward, self._first.backward
         self.forward, self.backward = self._second.forward, self._second.backward
         self.embed = self._second.embed
+        if isinstance(self._first, FoldedPublisher):
+            self.hold_out = self._first.hold_out
 
     @property
     def parts(self) -> Parts:
@@ -81,7 +95,9 @@ class AlternatingAdvertiser:
 
     The second stage takes two updates a round, as many as the two pools share out: one of the joint network on aligned
     rows, one of the own bottom and the local head on leftovers. Prediction is by the joint network. Embeddings are
-    generated from those that the publishers sent in the last epoch of the first stage, each from before its update.
+    generated from those that the publishers sent last: in the last epoch of the first stage, each from before its
+    update, or where publishers cross-fit, held out. The advertiser's own embeddings, which condition what is generated,
+    are not cross-fitted.
     """
 
     def __init__(self, desk: Desk, generate: Generate) -> None:
@@ -116,10 +132,15 @@ class AlternatingAdvertiser:
 
     def warm_fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Train on aligned rows, and keep what was sent of them."""
+        self.collect_sent(step, mail)
+        return self._first.fuse(step, mail)
+
+    def collect_sent(self, step: Step, mail: Mail) -> Outgoing:
+        """Keep what was sent of the step's rows in place of what was sent before."""
         if self._desk.publishers:
             bodies = [mail[party].body.detach() for party in self._desk.publishers]
             self._sent[self._desk.batch(step).rows] = torch.cat(bodies, dim=1)
-        return self._first.fuse(step, mail)
+        return NOTHING
 
     def finish(self, step: Step, mail: Mail) -> Outgoing:
         """End the joint update; its loss is reported with the local one."""

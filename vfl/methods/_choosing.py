@@ -47,3 +47,16 @@ def choose(classes: Tensor, scores: Tensor, share: float, per_class: bool) -> Te
 def growing(first: float, last: float, place: int, rounds: int) -> float:
     """Return the share of round `place`, 1 to `rounds`, on the line from `first` to `last`."""
     return last if rounds == 1 else first + (last - first) * (place - 1) / (rounds - 1)
+
+
+def trusted(scores: Tensor, right: Tensor, least: float) -> float:
+    """Return the greatest score up to which a share `least` of judged rows is right; below all scores where none is.
+
+    `right` is `(n,)` bool for `(n,)` scores of rows whose class is known. With `least` 0 every score is trusted.
+    """
+    if not least:
+        return math.inf
+    order = torch.argsort(scores, stable=True)
+    shares = right[order].double().cumsum(0) / torch.arange(1, len(order) + 1)
+    good = torch.nonzero(shares >= least)[:, 0]
+    return float(scores[order[good[-1]]]) if len(good) else -math.inf

@@ -16,14 +16,15 @@ from vfl.types import ADVERTISER, Pool, Step
 class ChosenRowsPublisher:
     """Bottom model of a publisher that trains on aligned rows and on those of its own that the advertiser chose.
 
-    It learns of each of its own rows whether the advertiser, from round to round, trains on it.
+    It learns of each of its own rows whether the advertiser, from round to round, trains on it. With `everything` all
+    of its rows count as chosen from the beginning.
     """
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, everything: bool = False) -> None:
         self._desk = desk
         self._bottom = cast(nn.Module, desk.bottom())
         self._optimizer = desk.train.make_optimizer(self._bottom.parameters())
-        self._chosen = torch.zeros(desk.rows.counts[Pool.LEFTOVER], dtype=torch.bool)
+        self._chosen = torch.full((desk.rows.counts[Pool.LEFTOVER],), everything)
         self._embedding: Tensor | None = None
 
     @property
@@ -42,7 +43,7 @@ class ChosenRowsPublisher:
     def forward(self, step: Step, mail: Mail) -> Outgoing:
         """Send the embedding of the step's aligned rows, then of its chosen ones, and keep the graph for `backward`."""
         aligned = self._desk.batch(step).rows
-        batch = self._desk.rows.take(torch.cat([aligned, self._share(step)]))
+        batch = self._desk.rows.take(torch.cat([aligned, self._share(step, len(aligned))]))
         embedding = self._bottom(batch)
         self._embedding = embedding
         return Outgoing(batch.rows, {ADVERTISER: embedding})
@@ -68,8 +69,12 @@ class ChosenRowsPublisher:
             self._chosen[told.rows - self._desk.rows.handles(Pool.LEFTOVER)[:1]] = told.body[:, 0] > 0
         return NOTHING
 
-    def _share(self, step: Step) -> Tensor:
-        """Return this step's part of the chosen rows, in an order of the epoch's own."""
-        chosen = self._desk.rows.handles(Pool.LEFTOVER)[self._chosen]
+    def _share(self, step: Step, aligned: int) -> Tensor:
+        """Return this step's part of the chosen rows, in an order of the epoch's own.
+
+        Where few steps pass over the labelled rows it is cut to what a batch holds beside them, at least half of one.
+        """
+        chosen, size = self._desk.rows.handles(Pool.LEFTOVER)[self._chosen], self._desk.train.batch_size
         stream = self._desk.seeds.torch("chosen", step.phase, step.epoch)
-        return chosen[torch.randperm(len(chosen), generator=stream)][step.span(len(chosen))]
+        drawn = chosen[torch.randperm(len(chosen), generator=stream)][step.span(len(chosen))]
+        return drawn[: max(size - aligned, size // 2, 1)]

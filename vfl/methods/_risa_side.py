@@ -13,7 +13,7 @@ from vfl.evidence import Opinion, discount, evidence, evidential_loss, fuse, opi
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.losses import probabilities, row_losses
 from vfl.methods import Desk, Parts
-from vfl.methods._choosing import Assessed, choose, growing
+from vfl.methods._choosing import Assessed, choose, growing, trusted
 from vfl.methods._imputing import Embeddings, Imputation
 from vfl.types import ADVERTISER, REFEREE, PartyId, Pool, Step
 
@@ -47,6 +47,7 @@ class RisaAdvertiser:
         self._imputation = Imputation(desk, options.impute, options.refit_every, self._embed)
         self._assessed: dict[PartyId, Assessed] = {}
         self._pending: dict[PartyId, list[Assessed]] = {}
+        self._judged = {party: torch.empty(0, 2, dtype=torch.float64) for party in desk.publishers}
         self._round, self._learned = torch.tensor(0), torch.tensor(0)
         self._own: Tensor | None = None
         self._own_leaf: Tensor | None = None
@@ -59,19 +60,24 @@ class RisaAdvertiser:
         return {**own, "top": self._top, "heads": self._heads, "optimizer": self._optimizer}
 
     def loose(self) -> Mapping[str, Tensor]:
-        """Return what was imputed from, what was chosen, and how far the run is."""
+        """Return what was imputed from, what was chosen or is being assessed, and how far the run is."""
         kept = {"round": self._round, "learned": self._learned}
+        kept |= {f"judged/{party}": found for party, found in self._judged.items()}
         kept |= {f"impute/{name}": value for name, value in self._imputation.loose().items()}
-        for party, found in self._assessed.items():
-            kept |= {f"assessed/{party}/{name}": getattr(found, name) for name in Assessed.__slots__}
+        for name in Assessed.__slots__:
+            kept |= {f"assessed/{party}/{name}": getattr(found, name) for party, found in self._assessed.items()}
+            under_way = {party: [getattr(part, name) for part in parts] for party, parts in self._pending.items()}
+            kept |= {f"pending/{party}/{name}": torch.cat(parts) for party, parts in under_way.items() if parts}
         return kept
 
     def resume(self, loose: Mapping[str, Tensor]) -> None:
         """Take back what `loose` gave."""
         self._round, self._learned = loose["round"], loose["learned"]
+        self._judged = {party: loose[f"judged/{party}"] for party in self._judged}
         self._imputation.resume({k.removeprefix("impute/"): v for k, v in loose.items() if k.startswith("impute/")})
-        for party in sorted({key.split("/")[1] for key in loose if key.startswith("assessed/")}):
-            self._assessed[party] = Assessed(*(loose[f"assessed/{party}/{name}"] for name in Assessed.__slots__))
+        self._assessed = _assessed(loose, "assessed/")
+        self._pending = {party: [] for party in self._desk.publishers}
+        self._pending |= {party: [found] for party, found in _assessed(loose, "pending/").items()}
 
     def own(self, step: Step, mail: Mail) -> Outgoing:
         """Run the own bottom model on aligned rows and on its own leftovers of the step."""
@@ -120,7 +126,7 @@ class RisaAdvertiser:
             self._pending[party].append(self._judge(step, envelope.rows, {party: envelope.body}))
         if step.ends_epoch:
             self._pending |= self._judge_own(step)
-            self._assessed = {party: self._chosen(found) for party, found in self._pending.items()}
+            self._assessed = {party: self._chosen(party, found) for party, found in self._pending.items()}
         return NOTHING
 
     def announce(self, step: Step, mail: Mail) -> Outgoing:
@@ -142,8 +148,17 @@ class RisaAdvertiser:
         report: dict[str, float] = {}
         if step.phase == "valid":
             likelihood = found.gather(1, cast(Tensor, batch.labels)[:, None]).clamp_min(1e-12)
+            self._calibrate(step, given, cast(Tensor, batch.labels))
             report = {"valid_loss_sum": -likelihood.log().sum().item(), "valid_rows": float(len(batch.rows))}
         return Outgoing(batch.rows, {REFEREE: found}, report=report)
+
+    def _calibrate(self, step: Step, given: Embeddings, labels: Tensor) -> None:
+        """Note how right, and how sure, each publisher's part alone is of the classes of validation rows."""
+        for party in self._desk.publishers if self._options.least_precision else ():
+            found = self._judge(step, torch.arange(len(labels)), {party: given[party]})
+            judged = torch.stack([found.scores.double(), (found.classes == labels).double()], dim=1)
+            earlier = self._judged[party] if step.start else judged[:0]
+            self._judged[party] = torch.cat([earlier, judged])
 
     def _embed(self, rows: Tensor) -> Tensor:
         with torch.no_grad():
@@ -233,13 +248,17 @@ class RisaAdvertiser:
         parts = self._desk.rows.handles(Pool.LEFTOVER).split(CHUNK)
         return {ADVERTISER: [self._judge(step, part, {ADVERTISER: self._embed(part)}) for part in parts]}
 
-    def _chosen(self, parts: list[Assessed]) -> Assessed:
+    def _chosen(self, party: PartyId, parts: list[Assessed]) -> Assessed:
         options = self._options
         rows, classes, scores = (torch.cat([getattr(part, name) for part in parts]) for name in _JUDGED)
         order = torch.argsort(rows)
         share = growing(options.share_first, options.share_last, int(self._round), options.rounds)
         classes, scores = classes[order], scores[order]
-        return Assessed(rows[order], classes, scores, choose(classes, scores, share, options.per_class))
+        chosen = choose(classes, scores, share, options.per_class)
+        if party in self._judged:
+            known = self._judged[party]
+            chosen &= scores <= trusted(known[:, 0], known[:, 1] > 0, options.least_precision)
+        return Assessed(rows[order], classes, scores, chosen)
 
     def _part(self, step: Step, found: Assessed) -> Assessed:
         span = step.span(len(found.rows))
@@ -278,3 +297,8 @@ SCORES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": _doubt, "entropy"
 
 def _joined(embeddings: Embeddings) -> Tensor:
     return torch.cat(list(embeddings.values()), dim=1)
+
+
+def _assessed(loose: Mapping[str, Tensor], prefix: str) -> dict[PartyId, Assessed]:
+    parties = sorted({key.split("/")[1] for key in loose if key.startswith(prefix)})
+    return {party: Assessed(*(loose[f"{prefix}{party}/{name}"] for name in Assessed.__slots__)) for party in parties}

@@ -23,7 +23,9 @@ class DiffuAt:
 
     `impute` may be any imputer; its condition is the advertiser's own embedding, and the class only where the imputer
     is asked for it (`label: true`), since a class in the condition makes what is generated a stand-in for the label.
-    Publishers see what they see under `vanilla`, twice.
+    Publishers see what they see under `vanilla`, twice. With `cross_fit` a publisher trains two first bottoms, each on
+    half of the aligned rows, and the generator is fitted to what each embeds the other half to: embeddings of rows that
+    a bottom was trained on are not distributed like those of new rows.
 
     Reference: Penghui Wei, Hongjian Dou, Shaoguo Liu, Rongjun Tang, Li Liu, Liang Wang, Bo Zheng, FedAds: A Benchmark
     for Privacy-Preserving CVR Estimation with Vertical Federated Learning, SIGIR 2023,
@@ -36,6 +38,7 @@ class DiffuAt:
 
     impute: str | dict[str, Any] = "diffusion"
     min_steps: int = 0
+    cross_fit: bool = False
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
 
@@ -45,11 +48,11 @@ class DiffuAt:
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return both stages, each as long as `train.epochs`: twice the passes of `vanilla` over aligned rows."""
-        return two_stages(train, self.min_steps)
+        return two_stages(train, self.min_steps, self.cross_fit)
 
     def publisher(self, desk: Desk) -> TwoStagePublisher:
         """Return a publisher's side."""
-        return TwoStagePublisher(desk)
+        return TwoStagePublisher(desk, self.cross_fit)
 
     def advertiser(self, desk: Desk) -> AlternatingAdvertiser:
         """Return the advertiser's side."""

@@ -24,6 +24,7 @@ class Heuristic:
 
     `key` names the advertiser's categorical column that stands for the user; a user without aligned rows gets the mean
     over users, as every row does without a key. Publishers see what they see under `vanilla`, twice.
+    With `cross_fit` means are of embeddings by a bottom that was not trained on the row, as in `diffu_at`.
 
     Reference: Penghui Wei, Hongjian Dou, Shaoguo Liu, Rongjun Tang, Li Liu, Liang Wang, Bo Zheng, FedAds: A Benchmark
     for Privacy-Preserving CVR Estimation with Vertical Federated Learning, SIGIR 2023,
@@ -33,6 +34,7 @@ class Heuristic:
 
     key: str = ""
     min_steps: int = 0
+    cross_fit: bool = False
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
 
@@ -42,11 +44,11 @@ class Heuristic:
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return both stages, each as long as `train.epochs`: twice the passes of `vanilla` over aligned rows."""
-        return two_stages(train, self.min_steps)
+        return two_stages(train, self.min_steps, self.cross_fit)
 
     def publisher(self, desk: Desk) -> TwoStagePublisher:
         """Return a publisher's side."""
-        return TwoStagePublisher(desk)
+        return TwoStagePublisher(desk, self.cross_fit)
 
     def advertiser(self, desk: Desk) -> AlternatingAdvertiser:
         """Return the advertiser's side; raises `ConfigError` where it has no such column."""
@@ -66,7 +68,7 @@ class Heuristic:
         column = self._column(past.desk)
         if column is None:
             return past.sent.mean(dim=0).expand(len(rows), -1).clone()
-        known, asked = (past.desk.rows.take(part).categorical[:, column] for part in (past.rows, rows))
+        known, asked = (past.desk.rows.take(part).categorical[:, column].contiguous() for part in (past.rows, rows))
         return means_by_key(known, past.sent, asked)
 
 

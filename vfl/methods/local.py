@@ -21,6 +21,7 @@ class Local:
     min_steps: int = 0
 
     evaluate: ClassVar[tuple[Hop, ...]] = SCORE
+    pool: ClassVar[Pool] = Pool.TRAIN
     heeds: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     def __post_init__(self) -> None:
@@ -29,7 +30,7 @@ class Local:
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return the one phase."""
-        return (Phase("train", LEARN, train.epochs, train.batch_size, Pool.TRAIN, min_steps=self.min_steps),)
+        return (Phase("train", LEARN, train.epochs, train.batch_size, self.pool, min_steps=self.min_steps),)
 
     def publisher(self, desk: Desk) -> IdlePublisher:
         """Return a publisher's side, which does nothing."""
@@ -37,4 +38,4 @@ class Local:
 
     def advertiser(self, desk: Desk) -> LocalAdvertiser:
         """Return the advertiser's side."""
-        return LocalAdvertiser(desk, leftovers=False)
+        return LocalAdvertiser(desk, leftovers=self.pool == Pool.LABELLED)

@@ -40,6 +40,9 @@ class Risa:
     `share_first` to `share_last`, and (4) trains on aligned rows, on the advertiser's own rows and on the chosen ones.
     Publishers then send embeddings of their chosen rows beside the aligned ones and get gradients for both.
 
+    With `least_precision` above 0 a round's share is what is left of rows whose score says that at least so many
+    pseudo-labels are right: by the publisher's part alone of validation rows, whose labels the advertiser has.
+
     `select_by` scores rows by fused uncertainty, or by the top network's confidence or entropy, the usual ways.
     `imputed_weight` is what an imputed party's opinion counts: 0 leaves it out, 1 lets it vote. `leftover_labels`
     says whether the advertiser has the labels of its own rows; rows with labels are always trained on, others are
@@ -82,6 +85,7 @@ class Risa:
     divergence: float = 0.01
     anneal_steps: int = 100
     refit_every: int = 25
+    least_precision: float = 0.0
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
 
@@ -92,6 +96,8 @@ class Risa:
             raise ValueError(f"got shares {self.share_first} to {self.share_last}, allowed 0 <= first <= last <= 1")
         if not (0 <= self.imputed_weight <= 1 and self.publisher_weight >= 0):
             raise ValueError("got imputed_weight outside 0 to 1 or publisher_weight below 0; change it")
+        if not 0 <= self.least_precision <= 1:
+            raise ValueError(f"got least_precision={self.least_precision}, allowed 0 to 1; write a share")
         if min(self.evidence_weight, self.divergence) < 0 or (self.predict == "fused" and not self.evidence_weight):
             raise ValueError(
                 "got evidence_weight or divergence below 0, or heads that predict without a loss; raise it"
@@ -99,13 +105,13 @@ class Risa:
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return the warm-up, then assessing, announcing and learning by turns; `train.epochs` are shared out."""
-        epochs, size = max(1, train.epochs // (self.rounds + 1)), train.batch_size
-        found = [Phase("learn_0", LEARN, epochs, size, Pool.UNION, min_steps=self.warm_steps)]
+        epochs, size = train.epochs // (self.rounds + 1), train.batch_size
+        found = [Phase("learn_0", LEARN, epochs, size, Pool.LABELLED, min_steps=self.warm_steps)]
         for place in range(1, self.rounds + 1):
             found += [
                 Phase(f"assess_{place}", ASSESS, 1, size, Pool.LEFTOVER, validate=False, shuffle=False),
                 Phase(f"announce_{place}", ANNOUNCE, 1, size, Pool.LEFTOVER, validate=False, shuffle=False),
-                Phase(f"learn_{place}", LEARN, epochs, size, Pool.UNION, min_steps=self.round_steps),
+                Phase(f"learn_{place}", LEARN, epochs, size, Pool.LABELLED, min_steps=self.round_steps),
             ]
         return tuple(found)
 

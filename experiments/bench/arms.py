@@ -1,0 +1,182 @@
+"""The arms that training methods are compared by, and the studies that compare them.
+
+An arm spends a study's steps as its `spends` say: each option gets a share of them, in steps or in epochs of a pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vfl.types import Pool
+
+Options = dict[str, Any]
+Cell = tuple[str, float, int]
+"""An arm's name, an overlap and a seed."""
+
+EPOCHS = "epochs"
+"""The key of `spends` that stands for `train.epochs`."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method with its options. `spends` gives options a share of the budget: in steps, or in epochs over a pool."""
+
+    method: str
+    options: Options = field(default_factory=dict[str, Any])
+    spends: Mapping[str, tuple[float, Pool | None]] = field(default_factory=dict[str, tuple[float, Pool | None]])
+
+
+ALIGNED = {EPOCHS: (1.0, Pool.TRAIN)}
+STEPS = {"min_steps": (1.0, None)}
+ROUNDS = 4
+IN_ROUNDS = {"warm_steps": (1 / 3, None), "round_steps": (2 / 3 / ROUNDS, None)}
+PRETRAINED = {"pretrain_epochs": (0.5, Pool.UNION), EPOCHS: (0.5, Pool.TRAIN)}
+
+
+def risa(**options: Any) -> Arm:  # noqa: ANN401 - whatever the method takes
+    """Return an arm of RISA's with some options changed."""
+    return Arm("risa", {"rounds": ROUNDS, **options}, IN_ROUNDS)
+
+
+def refitted(name: str, **options: Any) -> Options:  # noqa: ANN401 - whatever the imputer takes
+    """Return options for an imputer that costs something to fit: it is fitted less often."""
+    return {"impute": {"name": name, **options}, "refit_every": 80}
+
+
+DIFFUSION = refitted("diffusion", steps=400)
+MAIN: dict[str, Arm] = {
+    "vanilla": Arm("vanilla", {}, ALIGNED),
+    "local": Arm("local", {}, STEPS),
+    "local_all": Arm("local_all", {}, STEPS),
+    "advonly": Arm("advonly", {}, STEPS),
+    "risa": risa(),
+    "oracle": Arm("oracle", {}, ALIGNED),
+}
+EVERY = {"share_first": 1.0, "share_last": 1.0}
+ABLATIONS: dict[str, Arm] = {
+    "risa, trusted to .9": risa(least_precision=0.9, **EVERY),
+    "risa, trusted to .8": risa(least_precision=0.8, **EVERY),
+    "risa, trusted to .9, weight 1": risa(least_precision=0.9, publisher_weight=1.0, **EVERY),
+    "risa, trusted to .9, regression": risa(least_precision=0.9, **EVERY, **refitted("regression")),
+    "risa, no publisher rows": risa(share_first=0.0, share_last=0.0),
+    "risa, all publisher rows": risa(**EVERY),
+    "risa, confidence": risa(select_by="confidence"),
+    "risa, entropy": risa(select_by="entropy"),
+    "risa, per class": risa(per_class=True),
+    "risa, soft weights": risa(soft=True, **EVERY),
+    "risa, imputed party votes": risa(imputed_weight=1.0),
+    "risa, imputed party votes, Dempster": risa(imputed_weight=1.0, fusion="dempster"),
+    "risa, imputed party discounted": risa(imputed_weight=0.5),
+    "risa, fused prediction": risa(predict="fused"),
+    "risa, softplus": risa(activation="softplus"),
+    "risa, log loss": risa(loss="log"),
+    "risa, squared loss": risa(loss="mse"),
+    "risa, labels unknown": risa(leftover_labels="unknown"),
+    "risa, zero": risa(impute="zero"),
+    "risa, class mean": risa(impute="class_mean"),
+    "risa, knn": risa(impute="knn"),
+    "risa, regression": risa(**refitted("regression")),
+    "risa, cvae": risa(**refitted("cvae")),
+    "risa, gan": risa(**refitted("gan")),
+    "risa, diffusion": risa(**DIFFUSION),
+    "advonly, regression": Arm("advonly", refitted("regression"), STEPS),
+    "advonly, diffusion": Arm("advonly", DIFFUSION, STEPS),
+}
+FEDADS: dict[str, Arm] = {
+    "heuristic": Arm("heuristic", {}, {"min_steps": (0.5, None)}),
+    "ss_vfl": Arm("ss_vfl", {}, PRETRAINED),
+    "vfl_mpd": Arm("vfl_mpd", {}, {"pretrain_epochs": (0.5, Pool.TRAIN), EPOCHS: (0.5, Pool.TRAIN)}),
+    "fedhssl": Arm("fedhssl", {}, PRETRAINED),
+    "fedcvt": Arm("fedcvt", {}, STEPS),
+    "jpl": Arm("jpl", {}, {EPOCHS: (1.0, Pool.LABELLED)}),
+    "diffu_at": Arm("diffu_at", {}, {"min_steps": (0.5, None)}),
+    "diffu_at, cross-fitted": Arm("diffu_at", {"cross_fit": True}, {"min_steps": (0.5, None)}),
+    "fedud": Arm("fedud", {}, {"warm_steps": (0.5, None), "min_steps": (0.5, None)}),
+    "fedbcd": Arm("fedbcd", {"local_steps": 3}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
+    "fedbcd, sequential": Arm("fedbcd", {"local_steps": 3, "order": "sequential"}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
+    "celu": Arm("celu", {"local_steps": 3}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
+}
+ARMS = {**MAIN, **ABLATIONS, **FEDADS}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set: `steps` a run, its `settings`, and arms by overlap, in the order in which they are wanted.
+
+    `changed` holds options of single arms that only make sense on this data set.
+    """
+
+    settings: Options
+    steps: int
+    tiers: Sequence[tuple[Sequence[str], Sequence[float]]]
+    seeds: int
+    metric: str = "auc"
+    changed: Mapping[str, Options] = field(default_factory=dict[str, Options])
+
+    def cells(self) -> Iterator[list[Cell]]:
+        """Yield the cells of each tier, seed by seed, `vanilla` first; the oracle has one overlap of its own."""
+        for arms, overlaps in self.tiers:
+            found: list[Cell] = []
+            for seed in range(self.seeds):
+                pairs = [(arm, 1.0 if arm == "oracle" else at) for at in overlaps for arm in arms]
+                found += [(arm, overlap, seed) for arm, overlap in dict.fromkeys(pairs)]
+            yield found
+
+
+FEW, REST = (0.01, 0.05), (0.02, 0.1, 0.5)
+RISA_TIERS = (
+    (tuple(MAIN), FEW),
+    (("vanilla", "local_all", "advonly", "risa"), REST),
+    (tuple(ABLATIONS), FEW[1:]),
+    (tuple(ABLATIONS), FEW[:1]),
+)
+PICTURES = (
+    "risa, trusted to .9",
+    "risa, no publisher rows",
+    "risa, fused prediction",
+    "risa, regression",
+    "risa, confidence",
+    "risa, imputed party votes",
+    "risa, labels unknown",
+)
+"""Ablations on pictures, where a run takes a minute."""
+
+PICTURE_TIERS = (*RISA_TIERS[:2], (PICTURES, FEW[:1]), (PICTURES, FEW[1:]))
+FEDADS_TIERS = (((*MAIN, *FEDADS), (0.2,)),)
+FEDADS_MODEL = {
+    "bottom": "fedads",
+    "parties": {"publisher": {"embedding_dim": 32}, "advertiser": {"embedding_dim": 128}},
+}
+CONV = {"bottom": "conv", "embedding_dim": 64, "top": {"name": "mlp", "hidden": [64]}}
+BY_ITEM = {"heuristic": {"key": "item_id"}}
+
+
+def fedads(data: Options, steps: int, changed: Mapping[str, Options] | None = None, **settings: Any) -> Study:  # noqa: ANN401
+    """Return a study of all FedAds methods: a fifth of the training rows aligned, the advertiser keeps the others."""
+    given = {"data": data, "align": {"leftover": "advertiser"}, "model": FEDADS_MODEL, **settings}
+    return Study(given, steps, FEDADS_TIERS, 5, changed=changed or {})
+
+
+STUDIES: dict[str, Study] = {
+    "criteo": Study({"data": {"name": "criteo"}}, 300, RISA_TIERS, 5),
+    "digits": Study({"data": {"name": "digits"}}, 480, RISA_TIERS, 5, "accuracy"),
+    "cifar10": Study(
+        {
+            "data": {"name": "cifar10", "rows": 20_000},
+            "holdout": {"by": "official", "valid": 0.04},
+            "train": {"batch_size": 128},
+            "model": CONV,
+        },
+        450,
+        PICTURE_TIERS,
+        3,
+        "accuracy",
+    ),
+    "fedads_criteo": fedads({"name": "criteo"}, 300),
+    "fedads_alimama": fedads({"name": "alimama"}, 300, BY_ITEM, holdout={"by": "official"}),
+    "fedads_synthetic": fedads(
+        {"name": "synthetic_ads", "rows": 100_000}, 440, BY_ITEM, holdout={"test": 0.35, "valid": 0.1}
+    ),
+}
