@@ -25,8 +25,8 @@ CHECKS = (
     Check(
         f"Criteo, undefended: 95 % quantile of the norm attack's abs(leak AUC - .5) ({_MARVELL})",
         ".451",
-        "theirs is another network on the whole challenge; ours sees 6,500 rows for 3 epochs in batches of 256. Early in "
-        "training the attack is at its best, which may be all of the difference",
+        "theirs is another network on the whole challenge; ours sees 6,500 rows for 3 epochs in batches of 256. Early "
+        "in training the attack is at its best, which may be all of the difference",
         "criteo",
         "norm",
         "abs_q95",
@@ -73,8 +73,8 @@ CHECKS = (
     Check(
         f"Criteo: model completion on test rows ({_LI}, active: .6830 of .7128 main-task accuracy)",
         ".6830 (active attack, 100 labels)",
-        "ours is passive with 40 labels; 22 % of its rows are positive, so always naming the commoner class is right for "
-        ".78 of them: it is worse than that. Read its leak AUC in the table instead",
+        "ours is passive with 40 labels; 22 % of its rows are positive, so always naming the commoner class is right "
+        "for .78 of them: it is worse than that. Read its leak AUC in the table instead",
         "criteo",
         "model_completion",
         "accuracy",
