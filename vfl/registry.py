@@ -13,7 +13,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ def names(family: str) -> list[str]:
 
 def entries(family: str) -> list[Entry]:
     """Return one `Entry` a member, sorted by name, importing none of them."""
-    found = (_entry(path) for path in sorted(_folder(family).glob("*.py")) if not path.name.startswith("_"))
+    paths = (path for path in sorted(_folder(family).glob("*.py")) if not path.name.startswith("_"))
+    found = (_stamped(path) for path in paths)
     return [entry for entry in found if entry is not None]
 
 
@@ -120,7 +121,7 @@ def _folder(family: str) -> Path:
 def _has(family: str, name: str) -> bool:
     """Whether a member has this name; reads its own file alone, since a sweep builds thousands of members."""
     path = _folder(family) / f"{name}.py"
-    return name.isidentifier() and not name.startswith("_") and path.is_file() and _entry(path) is not None
+    return name.isidentifier() and not name.startswith("_") and path.is_file() and _stamped(path) is not None
 
 
 def _out_of_tree(family: str, name: str) -> type[Any]:
@@ -136,8 +137,14 @@ def _out_of_tree(family: str, name: str) -> type[Any]:
     return member
 
 
-@cache
-def _entry(path: Path) -> Entry | None:
+def _stamped(path: Path) -> Entry | None:
+    return _entry(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _entry(path: Path, stamp: int) -> Entry | None:
+    """Return what a source file defines, from memory where it has not changed since."""
+    del stamp
     wanted = class_name(path.stem)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:
