@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 _DAYS = 365
-_PEM, _PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+_PEM = serialization.Encoding.PEM
 
 
 def authority(folder: Path, host: str) -> None:
@@ -64,7 +64,7 @@ def server_certificate(signer: Path, folder: Path, host: str) -> None:
 def node_key(folder: Path) -> None:
     """Write the key pair that a SuperNode signs in with: `node.key` for it alone, `node.pub` to register."""
     key = ec.generate_private_key(ec.SECP384R1())
-    _private(folder / "node.key", key)
+    _private(folder / "node.key", key, serialization.PrivateFormat.OpenSSH)
     openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     (folder / "node.pub").write_bytes(key.public_key().public_bytes(*openssh) + b"\n")
 
@@ -76,7 +76,9 @@ def _builder(subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePubl
     return builder.not_valid_before(now - timedelta(minutes=5)).not_valid_after(now + timedelta(days=_DAYS))
 
 
-def _private(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    text = key.private_bytes(_PEM, _PKCS8, serialization.NoEncryption())
+def _private(
+    path: Path, key: ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8
+) -> None:
+    text = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(text)

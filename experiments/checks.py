@@ -10,6 +10,7 @@ from experiments.rules import ADVERTISER, PUBLISHER
 from experiments.schema import Config, DefenseSpec, HintsSection
 from vfl.errors import ConfigError, RegistryError, ThreatError, UserError
 from vfl.registry import build
+from vfl.types import Kind
 
 if TYPE_CHECKING:
     from vfl.attacks import Needs
@@ -83,16 +84,18 @@ def _wrong_side(spec: DefenseSpec, key: str, side: str) -> list[UserError]:
 
 
 def _unheeded(config: Config, key: str, index: int, member: object) -> list[UserError]:
-    """Refuse a defense that acts on labels or on the loss beside a method that would not heed it."""
+    """Refuse a defense that acts on labels, on the loss or on embeddings beside a method that would not heed it."""
     from vfl.defenses import LabelTransform, Penalty
     from vfl.registry import find
 
     try:
-        heeded: frozenset[str] = getattr(find("method", config.method.name), "heeds", frozenset())
+        method = find("method", config.method.name)
     except RegistryError:
         return []  # the method is refused by its own name
+    heeded: frozenset[str] = getattr(method, "heeds", frozenset())
     asked = {"labels": LabelTransform, "penalty": Penalty}
-    if all(hook in heeded for hook, protocol in asked.items() if isinstance(member, protocol)):
+    masked = getattr(method, "masked", False) and Kind.EMBEDDING in getattr(member, "kinds", ())
+    if not masked and all(hook in heeded for hook, protocol in asked.items() if isinstance(member, protocol)):
         return []
     advice = "set method=vanilla or choose a defense that acts on what is sent"
     message = refusal(config.defense[index].name, f"a method that heeds it, not {config.method.name!r}", advice)

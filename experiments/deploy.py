@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +23,8 @@ from experiments.output import strict
 from experiments.plan import REFEREE, coordinator_plan, open_world, party_specs
 from experiments.rundir import write_json
 from experiments.schema import Config
-from parties.flower import PARTY_FILE, FlowerCarrier
+from parties.flower import FlowerCarrier
+from parties.messenger import PARTY_FILE, SOCKET
 from parties.spec import PartySpec
 from parties.spec_file import read, write
 from vfl import identity
@@ -35,6 +36,8 @@ from vfl.types import Hop, Kind, PartyId, Phase, Pool, Role
 FIT_FILE, CONFIG_FILE = "fit.json", "config.yaml"
 APP = "app"
 ANSWER_S = 600.0
+SOCKET_NAME = 107
+"""The longest name of a Unix socket that Linux takes."""
 README = """# A Flower deployment of one run
 
 `superlink/` is for the coordinator's machine, `parties/ID/` for that party's alone, `app/` for whoever starts the run.
@@ -43,8 +46,8 @@ machines apart, change the address in the scripts and make the certificate for i
 
     superlink/start.sh          # the SuperLink: TLS, and SuperNodes only with a registered key
     ./register.sh               # registers each party's SuperNode key, once
-    parties/ID/party.sh         # the party itself: a process that lives as long as the run (leave out for stock nodes)
-    parties/ID/start.sh         # its SuperNode
+    parties/ID/party.sh         # the party itself: a process that lives as long as the run
+    parties/ID/start.sh         # its SuperNode; `start.sh stock` needs no party.sh
     ./run.sh                    # trains; the result is in coordinator/fit.json
     vfl deploy score .          # the referee's figures of the finished run
 """
@@ -57,13 +60,14 @@ exec flower-superlink --host {host} --port {port} --ssl-ca-certfile ca.crt --ssl
   --ssl-keyfile server.key --enable-supernode-auth --disable-runtime-dependency-installation
 """
 SUPERNODE = """#!/bin/sh
-# The SuperNode of {party}.
+# The SuperNode of {party}. With the argument `stock` the party has no process of its own.
+[ "$1" = stock ] && resident=false || resident=true
 cd "$(dirname "$0")" || exit 1
 export FLWR_HOME="$PWD/flwr" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 OMP_NUM_THREADS=1
 export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.05
 exec flower-supernode --superlink {address} --root-certificates ca.crt --auth-supernode-private-key node.key \\
   --host 127.0.0.1 --port {port} --ssl-ca-certfile ca.crt --ssl-certfile server.crt --ssl-keyfile server.key \\
-  --node-config "party=\\"$PWD\\""
+  --node-config "party=\\"$PWD\\" resident=$resident"
 """
 PARTY = """#!/bin/sh
 # The long-lived process of {party}: it alone reads the party's data.
@@ -106,6 +110,7 @@ packages = ["."]
 [tool.flwr.app]
 publisher = "vfl"
 fab-format-version = 1
+flwr-version-target = "1.41.0"
 
 [tool.flwr.app.components]
 serverapp = "vfl_deployment.server:app"
@@ -124,7 +129,7 @@ app = server_app(Path(__file__).with_name("plan.json"))
 '''
 CLIENT = '''"""Every party; its SuperNode says which."""
 
-from parties.flower import client_app
+from parties.messenger import client_app
 
 app = client_app()
 '''
@@ -137,6 +142,7 @@ def init(config: Config, out: Path, address: str) -> dict[str, Any]:
     configs.check_members(config)
     specs = [replace(spec, channel=True) for spec in party_specs(config, world, out)]
     out = out.resolve()
+    _check_sockets(out, [spec.party for spec in specs])
     (out / CONFIG_FILE).write_text(configs.dump(config), encoding="utf-8")
     _write_app(out, specs, coordinator_plan(config))
     host, _, port = address.partition(":")
@@ -158,6 +164,14 @@ def init(config: Config, out: Path, address: str) -> dict[str, Any]:
     _script(out / "run.sh", RUN)
     (out / "README.md").write_text(README, encoding="utf-8")
     return {"out": str(out), "address": address, "parties": [spec.party for spec in specs]}
+
+
+def _check_sockets(out: Path, parties: Sequence[PartyId]) -> None:
+    """Refuse a folder whose parties' sockets would have longer names than the system takes."""
+    longest = max(len(str(out / "parties" / party / SOCKET)) for party in parties)
+    if longest > SOCKET_NAME:
+        got = f"a folder whose sockets have names of {longest} bytes"
+        raise UserError(f"got {got}, allowed {SOCKET_NAME}; name a shorter one", key=str(out), where="--out")
 
 
 def server_app(path: Path) -> ServerApp:

@@ -76,7 +76,6 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
     """Return what each party is told; `folder` is the run directory, `None` writes nothing."""
     seeds, people = Seeds(config.seed), roster(world)
     widths = {party: _width(config, party) for party, columns in world.columns.items() if columns}
-    train = config.train
     return [
         PartySpec(
             party=party,
@@ -87,7 +86,7 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
             align=config.aligner,
             method=config.method.member,
             model=ModelSpec(_bottom(config, party), config.model.top.member, widths),
-            train=TrainSpec(train.epochs, train.batch_size, train.optimizer, train.lr, train.threads_per_party),
+            train=_train_spec(config),
             seeds=seeds.scope("party", party),
             shared=seeds.scope("shared"),
             defenses=_defenses(config, party, role),
@@ -129,7 +128,7 @@ def coordinator_plan(config: Config) -> Plan:
     """Return what the coordinator plays."""
     aligner: Aligner = build("align", config.aligner)
     method: Method = build("method", config.method.member)
-    phases = method.phases(TrainSpec(config.train.epochs, config.train.batch_size).options())
+    phases = method.phases(_train_spec(config).options())
     return Plan(
         align=aligner.hops,
         phases=phases,
@@ -147,6 +146,13 @@ def faults(config: Config) -> Faults:
     """Return what links and machines do to the run."""
     asked = config.faults
     return Faults(asked.latency_ms / 1000, asked.loss, asked.duplicate, asked.crash, asked.retries)
+
+
+def _train_spec(config: Config) -> TrainSpec:
+    train = config.train
+    return TrainSpec(
+        train.epochs, train.batch_size, train.optimizer, train.lr, train.threads_per_party, stale=train.stale
+    )
 
 
 def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:

@@ -185,6 +185,7 @@ class ModelSection(Section):
 class Train(Section):
     """How long and how the networks are fitted; `checkpoint_every` counts steps, and 0 writes no checkpoint.
 
+    `stale` 1 lets publishers go on before the gradient of the round before is back (`vanilla` alone).
     `select` says which weights are tested: the last, or those of the epoch with the least loss on validation rows.
     Epochs shorter than `validate_every` steps are not all validated, the last one always is. With 0 `epochs`, methods
     that also count in steps take those alone; others refuse it.
@@ -199,7 +200,7 @@ class Train(Section):
     lr: float = Field(1e-3, gt=0)
     select: Literal["last", "best_valid"] = "last"
     validate_every: int = Field(1, ge=1)
-    stale: Literal[0] = 0
+    stale: Literal[0, 1] = 0
     threads_per_party: int = Field(1, ge=1)
     epoch_guard: Literal["off", "warn", "stop", "reinit_embeddings"] = "warn"
     checkpoint_every: int = Field(200, ge=0)
@@ -318,7 +319,14 @@ class Config(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Config:
         refuse(
-            [*_attack_keys(self.attack), *_recording(self), *_selecting(self), *_lasting(self), *_unknown_parties(self)]
+            [
+                *_attack_keys(self.attack),
+                *_recording(self),
+                *_selecting(self),
+                *_staleness(self),
+                *_lasting(self),
+                *_unknown_parties(self),
+            ]
         )
         return self
 
@@ -336,6 +344,18 @@ def _recording(config: Config) -> list[tuple[str, str]]:
     if config.record.every or not config.attack:
         return []
     return [("record.every", refusal(0, "1 or more where there are attacks", "set attack=[] or record every 1"))]
+
+
+def _staleness(config: Config) -> list[tuple[str, str]]:
+    """Refuse late gradients where a method has none, and checkpoints that a round under way would be missing from."""
+    if not config.train.stale:
+        return []
+    if config.method.name != "vanilla":
+        return [("train.stale", refusal(1, f"0 with method {config.method.name}", "remove it, or use vanilla"))]
+    if config.train.checkpoint_every:
+        allowed, advice = "0 with train.checkpoint_every above 0", "set train.checkpoint_every to 0"
+        return [("train.stale", refusal(1, allowed, advice))]
+    return []
 
 
 def _selecting(config: Config) -> list[tuple[str, str]]:

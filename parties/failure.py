@@ -11,7 +11,6 @@ import traceback
 from pathlib import Path
 
 from vfl.errors import PartyError
-from vfl.types import PartyId
 
 _FRAMES = 4
 _LONGEST = 300
@@ -23,7 +22,7 @@ def scrub(text: str) -> str:
     return _VALUES.sub("…", " ".join(text.split()))[:_LONGEST]
 
 
-def failed(party: PartyId, action: str, error: Exception) -> PartyError:
+def failed(party: str, action: str, error: Exception) -> PartyError:
     """Return the error that leaves a party in place of one that it did not raise on purpose."""
     frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
     places = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))

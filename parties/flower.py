@@ -1,120 +1,20 @@
-"""A party behind a Flower SuperNode, and the coordinator behind a SuperLink: processes that do not trust each other.
-
-A SuperNode starts a fresh process for every message. Where the party's own long-lived process runs
-(`vfl deploy party`), that process is a messenger only: it passes the message over a socket that its owner alone can
-open. Where it does not, the party itself lives in `Context.state` (`parties.stateless`). Both send the same bytes.
-"""
+"""The coordinator behind a Flower SuperLink, with a SuperNode a party: processes that do not trust each other."""
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import cast
+from collections.abc import Sequence
 
-from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from parties.failure import failed
-from parties.frames import pack, receive, send, unpack
+from parties.messenger import ANSWER, WHO
 from vfl.errors import PartyError, PartyGoneError, VflError, WireError
-from vfl.grid import PLAY, Report, Roster, walk
+from vfl.grid import Report, Roster, walk
 from vfl.types import Hop, PartyId, Step
-from vfl.wire import CONTROL_KEY
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "finish_run")
-PARTY_FILE, SOCKET = "party.json", "party.sock"
-WHO = "who"
 POLL_S = 0.05
-ERROR_CODE = 0
 _GONE = ("node", "unavailable")
-
-
-def client_app() -> ClientApp:
-    """Return the `ClientApp` of every party; which one it is, the SuperNode's own `party=FOLDER` says."""
-    app = ClientApp()
-    for kind in (app.train, app.evaluate, app.query):
-        kind(PLAY)(_answer)
-    for name in CONTROLS:
-        app.query(name)(_answer)
-    app.query(WHO)(_who)
-    return app
-
-
-def _who(message: Message, context: Context) -> Message:
-    name = _folder(context).name
-    return Message(RecordDict({CONTROL_KEY: ConfigRecord({"party": name})}), reply_to=message)
-
-
-def _answer(message: Message, context: Context) -> Message:
-    folder = _folder(context)
-    try:
-        if (folder / SOCKET).exists():
-            content = ask(folder / SOCKET, message.metadata.message_type, message.content)
-            return Message(content, reply_to=message)
-        from parties.local import make_party
-        from parties.spec_file import read
-        from parties.stateless import answer
-
-        return answer(make_party, read(folder / PARTY_FILE), message, context)
-    except VflError as error:
-        return Message(Error(ERROR_CODE, f"{type(error).__name__}: {error}"), reply_to=message)
-    except Exception as error:  # the SuperNode would send its text as it is
-        told = failed(folder.name, message.metadata.message_type, error)
-        return Message(Error(ERROR_CODE, f"PartyError: {told}"), reply_to=message)
-
-
-def _folder(context: Context) -> Path:
-    return Path(cast(str, context.node_config["party"]))
-
-
-def ask(path: Path, action: str, content: RecordDict) -> RecordDict:
-    """Return the answer of the party's own process behind a socket; raises `PartyGoneError` where there is none."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(str(path))
-        except OSError as error:
-            message = f"{path.parent.name} died or stayed away: {error.strerror}; start it with vfl deploy party"
-            raise PartyGoneError(message, path.parent.name) from None
-        send(connection, pack(content, {"action": action}))
-        answer, facts = unpack(receive(connection))
-    if "error" in facts:
-        raise PartyError(str(facts["error"]))
-    return answer
-
-
-def serve(path: Path, answer: Callable[[str, RecordDict], RecordDict]) -> None:
-    """Answer messages at a socket that its owner alone can open, one at a time, until the process is ended."""
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        before = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
-        listener.listen()
-        try:
-            while True:
-                connection, _ = listener.accept()
-                with connection:
-                    _serve_one(connection, answer)
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _serve_one(connection: socket.socket, answer: Callable[[str, RecordDict], RecordDict]) -> None:
-    try:
-        content, facts = unpack(receive(connection))
-        reply = pack(answer(str(facts.get("action", "")), content))
-    except VflError as error:
-        reply = pack(RecordDict(), {"error": f"{type(error).__name__}: {error}"})
-    try:
-        send(connection, reply)
-    except OSError:
-        return  # the messenger is gone; the coordinator will ask again
 
 
 class FlowerCarrier:
@@ -134,7 +34,7 @@ class FlowerCarrier:
             for node, reply in zip(
                 fresh, self._send([(node, f"query.{WHO}", RecordDict()) for node in fresh]), strict=True
             ):
-                party = "" if reply.has_error() else str(reply.content.config_records[CONTROL_KEY]["party"])
+                party = "" if reply.has_error() else str(reply.content.config_records[ANSWER]["party"])
                 if party in self._nodes or party not in self._roster.ids():
                     raise WireError(f"SuperNode {node} says it is {party!r}, who is there already or takes no part")
                 self._nodes[party] = node

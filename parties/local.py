@@ -23,6 +23,9 @@ from vfl.errors import PartyError, PartyGoneError, VflError
 from vfl.grid import PLAY, PartyGrid, Report, Roster, walk
 from vfl.types import Hop, PartyId, Role, Step
 
+SIDE_BY_SIDE_ROWS = 512
+"""Below this many rows a step's own work is too short to be worth waking another thread for."""
+
 MAKERS = {Role.PUBLISHER: publisher, Role.ADVERTISER: advertiser, Role.REFEREE: referee}
 
 
@@ -56,6 +59,8 @@ class LocalCarrier:
 
     def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
         """Play one round hop by hop."""
+        if 0 < step.size < SIDE_BY_SIDE_ROWS:
+            return walk(self._roster, hops, step, self._in_turn, side_by_side=False)
         return walk(self._roster, hops, step, self.carry)
 
     def close(self) -> None:
@@ -63,6 +68,9 @@ class LocalCarrier:
         self._parties = {}
         if self._threads is not None:
             self._threads.shutdown()
+
+    def _in_turn(self, messages: Sequence[Message]) -> Sequence[Message]:
+        return [self._call(message) for message in messages]
 
     def kill(self, party: PartyId) -> None:
         """Drop a party with all it knows."""

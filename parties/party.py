@@ -32,7 +32,7 @@ from vfl.errors import DataError, PartyGoneError, VflError, WireError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.grid import KEEP, PLAY
 from vfl.methods import Method, Parts
-from vfl.registry import build
+from vfl.registry import build, find
 from vfl.store import TranscriptWriter
 from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
@@ -96,6 +96,7 @@ class Party:
     channel: Channel | None
     hops: Mapping[str, Hop]
     entry: Entry
+    masked: bool = False
     app: ClientApp = field(default_factory=ClientApp)
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     heard: dict[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
@@ -189,7 +190,8 @@ class Party:
         sent: list[tuple[str, ArrayRecord]] = []
         report: dict[str, MetricRecordValues] = {}
         if step.phase not in ("align", "valid", "test"):
-            self.heard.update({each.src: each.body for each in received if each.kind == Kind.EMBEDDING})
+            learned = [each for each in received if each.kind == Kind.EMBEDDING and not self.masked]
+            self.heard.update({each.src: each.body for each in learned})
         for hop in hops:
             given = self._mail(step, hop, received)
             try:
@@ -215,7 +217,7 @@ class Party:
             asked = "+".join(hop.name for hop in hops)
             if (envelope.kind, envelope.src) not in allowed:
                 raise WireError(f"{got} at {asked}, which takes none of its kind from there")
-            if envelope.kind in LEARNED and not envelope.body.is_floating_point():
+            if envelope.kind in LEARNED and not (self.masked or envelope.body.is_floating_point()):
                 raise WireError(
                     f"{got} of type {envelope.body.dtype} at {asked}; it cannot use the {envelope.kind.value}"
                 )
@@ -264,7 +266,7 @@ class Party:
     def _stand_in(self, step: Step, party: PartyId) -> Envelope:
         """Return what stands for an absent publisher's embedding: the mean of the last that it sent in training."""
         if party not in self.heard:
-            raise PartyGoneError(f"{party} stayed away before it had sent anything to stand in for it", party)
+            raise PartyGoneError(f"{party} stayed away, and nothing that it sent can stand in for it", party)
         rows = self.player.batch(step).rows
         body = _mean(self.heard[party]).expand(len(rows), -1).clone()
         return Envelope(step.index, Kind.EMBEDDING, party, self.spec.party, rows, body)
@@ -390,7 +392,8 @@ def join(
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
     watched = gate(sender, mounts.members, own, outbox.last)
     inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)
-    party = Party(spec, player, outbox, inbox, watched, channel, hops, entry)
+    masked = getattr(find("method", str(spec.method["name"])), "masked", False)
+    party = Party(spec, player, outbox, inbox, watched, channel, hops, entry, masked)
     _register(party)
     return party
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -27,16 +29,18 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayChannelError, RayE
 
 from parties.local import make_party
 from parties.spec import PartySpec
-from vfl.compat_flwr import identify, new_context
+from vfl.compat_flwr import identify, new_context, request
 from vfl.errors import PartyError, PartyGoneError, UserError, VflError
 from vfl.grid import PLAY, PartyGrid, Report, Roster, category, read_report
 from vfl.types import Hop, PartyId, Role, Step
-from vfl.wire import STEP_KEY, mail, merge, read_step, step_record
+from vfl.wire import mail, merge, parse_step, step_record, step_text
 
 BUFFER_SLACK_BYTES = 64 * 1024
 BUFFER_VARIABLE = "RAY_CGRAPH_buffer_size_bytes"
 SYSTEM_CONFIG = {"worker_niceness": 0, "max_direct_call_object_size": 2 * 2**20}
 STEP_TIMEOUT_S = 600
+AHEAD = 3
+"""Rounds that are handed out before the reports of an earlier one are read: actors never wait for the driver."""
 REVIVE_TIMEOUT_S = 60
 
 _log = logging.getLogger(__name__)
@@ -60,14 +64,14 @@ class PartyActor:
         """Answer one message from the coordinator."""
         return self._party.app(message, self._context)
 
-    def hop(self, name: str, splits: tuple[PartyId, ...], header: RecordDict, *given: Message | None) -> object:
+    def hop(self, name: str, splits: tuple[PartyId, ...], header: str, *given: Message | None) -> object:
         """Run one hop on what earlier hops gave, and return what it sends, one message for each taker in `splits`.
 
         With no takers it returns the reply without envelopes: a report, and a token for what runs after it.
         """
         records = [entry for message in given if message is not None for entry in self._mine(message)]
-        step, _ = read_step(header)
-        message = Message(merge(step_record(step, (name,)), records), self._node, f"{category(step)}.{PLAY}")
+        step = parse_step(header)
+        message = request(merge(step_record(step, (name,)), records), self._node, f"{category(step)}.{PLAY}")
         reply = self._party.app(message, self._context)
         if not splits:
             return reply
@@ -80,7 +84,7 @@ class PartyActor:
 
 def _addressed(reply: Message, party: PartyId) -> Message:
     records = mail(reply.content, party)
-    return Message(RecordDict(cast(Any, records)), reply.metadata.dst_node_id, reply.metadata.message_type)
+    return request(RecordDict(cast(Any, records)), reply.metadata.dst_node_id, reply.metadata.message_type)
 
 
 @dataclass(slots=True)
@@ -107,8 +111,17 @@ class RayCarrier:
     def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
         """Play one round: over the compiled graph when it trains, by plain calls otherwise."""
         if self.use_graph and category(step) == "train":
-            return self._play_graph(hops, step)
+            return next(self._play_graph(hops, [step]))
         return self._play_calls(hops, step)
+
+    def stream(self, hops: tuple[Hop, ...], steps: Iterable[Step]) -> Iterator[dict[PartyId, Report]]:
+        """Play training rounds over the compiled graph, some of them under way at a time; others one by one."""
+        steps = list(steps)
+        if self.use_graph and all(category(step) == "train" for step in steps):
+            yield from self._play_graph(hops, steps)
+        else:
+            for step in steps:
+                yield self.play(hops, step)
 
     def close(self) -> None:
         """Tear the graph down, kill the actors, and stop the Ray that this grid started."""
@@ -134,26 +147,41 @@ class RayCarrier:
                 ray.kill(self.actors[party])
                 self.actors[party] = self.make(party)
 
-    def _play_graph(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
-        if self._graph_hops != hops:
+    def _play_graph(self, hops: tuple[Hop, ...], steps: Sequence[Step]) -> Iterator[dict[PartyId, Report]]:
+        if not self._ready(hops):
+            yield from (self._play_calls(hops, step) for step in steps)
+            return
+        leaves = _leaves(self.roster, hops)
+        under_way: deque[Any] = deque()
+        try:
+            for step in steps:
+                under_way.append(self._graph.execute(step_text(step)))
+                if len(under_way) > AHEAD:
+                    yield _reports(self.roster, leaves, ray.get(under_way.popleft(), timeout=self.timeout_s))
+            while under_way:
+                yield _reports(self.roster, leaves, ray.get(under_way.popleft(), timeout=self.timeout_s))
+        except (RayError, VflError) as error:
+            under_way.clear()
+            raise _explain(error, "a party") from error
+        finally:
+            for outputs in under_way:  # nobody reads these any more; what comes next must find the actors idle
+                with suppress(RayError, VflError):
+                    ray.get(outputs, timeout=self.timeout_s)
+
+    def _ready(self, hops: tuple[Hop, ...]) -> bool:
+        """Have the graph of these hops compiled; says whether that can be done."""
+        if self.use_graph and self._graph_hops != hops:
             self._teardown()
             try:
-                self._graph = _compile(self.roster, self.actors, hops)
+                self._graph, self._graph_hops = _compile(self.roster, self.actors, hops), hops
                 self.path = "graph"
             except (RayError, ValueError, TypeError, RuntimeError) as error:
                 _log.warning("no compiled graph (%s); using plain calls, which are slower", error)
                 self.use_graph = False
-                return self._play_calls(hops, step)
-            self._graph_hops = hops
-        try:
-            outputs = self._graph.execute(RecordDict({STEP_KEY: step_record(step)}))
-            replies: list[Message] = ray.get(outputs, timeout=self.timeout_s)
-        except (RayError, VflError) as error:
-            raise _explain(error, "a party") from error
-        return _reports(self.roster, _leaves(self.roster, hops), replies)
+        return self.use_graph
 
     def _play_calls(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
-        header = RecordDict({STEP_KEY: step_record(step)})
+        header = step_text(step)
         given: dict[tuple[str, PartyId], Any] = {}
         for hop in hops:
             splits = _splits(self.roster, hops, hop)
@@ -261,7 +289,7 @@ def _compile(roster: Roster, actors: dict[PartyId, Any], hops: tuple[Hop, ...]) 
                 bound = method.options(num_returns=len(splits)) if len(splits) > 1 else method
                 given[hop.name, party] = bound.bind(hop.name, splits, header, *inputs)
         graph = MultiOutputNode([given[leaf] for leaf in _leaves(roster, hops)])
-    return graph.experimental_compile()
+    return graph.experimental_compile(_submit_timeout=STEP_TIMEOUT_S)
 
 
 def _reports(roster: Roster, leaves: list[tuple[str, PartyId]], replies: Sequence[Message]) -> dict[PartyId, Report]:

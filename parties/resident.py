@@ -6,8 +6,8 @@ from pathlib import Path
 
 from flwr.app import Message, RecordDict
 
-from parties.flower import SOCKET, serve
 from parties.local import make_party
+from parties.messenger import SOCKET, serve
 from parties.spec import PartySpec
 from vfl.compat_flwr import identify, new_context
 

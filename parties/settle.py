@@ -86,4 +86,5 @@ def _check(train: int, test: int, shard: Shard) -> None:
         return
     files = [str(shard.source[role]) for role in ("publisher", "advertiser") if role in shard.source]
     message = f"got {train} shared rows to train on and {test} to test on, allowed one or more of each"
-    raise DataError(f"{message}; check that the parties' keys are written alike", where=", ".join(files))
+    message = f"{message}; check that the parties' keys are written alike"
+    raise DataError(message, key=str(shard.source.get("key", "")), where=", ".join(files))

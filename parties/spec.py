@@ -34,10 +34,11 @@ class TrainSpec:
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = 1e-3
     threads: int = 1
+    stale: int = 0
 
     def options(self) -> TrainOptions:
         """Return these options as methods use them."""
-        return TrainOptions(self.epochs, self.batch_size, partial(make_optimizer, self.optimizer, self.lr))
+        return TrainOptions(self.epochs, self.batch_size, partial(make_optimizer, self.optimizer, self.lr), self.stale)
 
 
 @dataclass(frozen=True, slots=True)

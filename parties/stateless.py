@@ -81,11 +81,12 @@ def _wake(party: Party, state: RecordDict) -> tuple[dict[str, Any], list[RecordD
     for content in journal:
         step, names = read_step(content)
         party.replay(step, names, [decode(key, each) for key, each in mail(content).items()])
-        party.entry.step = step.index
+    party.entry.step = int(facts["at"])
     return facts, journal
 
 
 def _sleep(party: Party, state: RecordDict, facts: dict[str, Any], journal: list[RecordDict]) -> None:
+    facts["at"] = party.entry.step
     if party.channel is not None:
         facts["channel"] = party.channel.state()
     if party.outbox.recorder:

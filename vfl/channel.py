@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from flwr.app import Array, ArrayRecord
 
+from vfl.compat_flwr import array as make_array
 from vfl.errors import WireError
 from vfl.identity import PUBLIC_BYTES, SIGNATURE_BYTES, Credentials
 from vfl.types import PartyId
@@ -145,10 +146,11 @@ class Channel:
         self._sent[dst] += 1
         nonce = bytes([_CODECS[array.stype]]) + self._sent[dst].to_bytes(_NONCE_BYTES - 1, "big")
         sealed = self._out[dst].encrypt(nonce, array.data, self._associated(label, array))
-        return Array(dtype=array.dtype, shape=array.shape, stype=AEAD_STYPE, data=nonce + sealed)
+        return make_array(array.dtype, array.shape, AEAD_STYPE, nonce + sealed)
 
     def _open(self, src: PartyId, label: str, array: Array, seen: int) -> tuple[int, Array]:
-        nonce, sealed = array.data[:_NONCE_BYTES], array.data[_NONCE_BYTES:]
+        whole = memoryview(array.data)
+        nonce, sealed = bytes(whole[:_NONCE_BYTES]), whole[_NONCE_BYTES:]
         if array.stype != AEAD_STYPE or len(nonce) < _NONCE_BYTES or nonce[0] >= len(_STYPES):
             raise WireError(
                 f"{label!r} from {src} is not sealed; a run with its channel on takes sealed envelopes only"
@@ -160,7 +162,7 @@ class Channel:
             data = self._in[src].decrypt(nonce, sealed, self._associated(label, array))
         except InvalidTag:
             raise WireError(f"{label!r} from {src} was tampered with: its authentication tag does not match") from None
-        return count, Array(dtype=array.dtype, shape=array.shape, stype=_STYPES[nonce[0]], data=data)
+        return count, make_array(array.dtype, array.shape, _STYPES[nonce[0]], data)
 
     def _associated(self, label: str, array: Array) -> bytes:
         return f"{self.run}|{label}|{array.dtype}|{array.shape}".encode()

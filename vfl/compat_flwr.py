@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 
-from flwr.app import Array, Context, Message, Metadata, RecordDict
+from flwr.app import Array, ConfigRecord, Context, Message, Metadata, RecordDict
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -29,6 +29,7 @@ __all__ = [
     "reply",
     "request",
     "set_message_id",
+    "texts",
 ]
 
 
@@ -81,6 +82,13 @@ def array(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Array:
     """Return what `Array(dtype, shape, stype, data)` does."""
     made = Array.__new__(Array)
     made.__dict__.update(dtype=dtype, shape=shape, stype=stype, data=data, _is_dirty=True)
+    return made
+
+
+def texts(fields: dict[str, str]) -> ConfigRecord:
+    """Return what `ConfigRecord(fields)` does for text alone."""
+    made = ConfigRecord()
+    made.__dict__["_data"].update(fields)
     return made
 
 

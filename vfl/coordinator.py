@@ -5,6 +5,7 @@ It holds no tensor. What it learns: row counts, the training loss, bytes and tim
 
 from __future__ import annotations
 
+import itertools
 import math
 import secrets
 import time
@@ -169,7 +170,7 @@ class Coordinator:
         self._train()
         if self.plan.select == "best_valid" and self.fit.progress.valid:
             self._control("recall", {})
-        self._evaluate("test", Pool.TEST)
+        self.evaluate("test", Pool.TEST)
         for party, reply in self._control("finish_run", {}).items():
             if party not in self.fit.absent:
                 self.fit.closing[party] = dict(reply.content.config_records[CONTROL_KEY])
@@ -216,21 +217,32 @@ class Coordinator:
         self.watcher.phase("train", total)
         self.watcher.advance("train", self.fit.progress.done, None)
         began = time.perf_counter() - self.fit.progress.wall_s
-        for done, (phase, step, ends_epoch) in enumerate(self._schedule(), start=1):
-            if done <= self.fit.progress.done:
-                continue
-            if self._guards("reinit_embeddings") and step.epoch and not step.start:
-                self._control("renew", {"phase": step.phase, "epoch": step.epoch})
-            report = self.play(phase.hops, step)["advertiser"]
-            loss = report.get("loss")
-            self.fit.progress.losses.append(loss)
+        for phase, steps, ends_epoch in self._stretches():
+            if self._guards("reinit_embeddings") and steps[0].epoch and not steps[0].start:
+                self._control("renew", {"phase": phase.name, "epoch": steps[0].epoch})
+            for reports in self.grid.stream(phase.hops, steps):
+                loss = reports["advertiser"].get("loss")
+                self.fit.progress.step += 1
+                self.fit.progress.done += 1
+                self.fit.progress.losses.append(loss)
+                self.watcher.advance("train", self.fit.progress.done, loss)
+            done = self.fit.progress.done
             if ends_epoch and phase.validate and self._due(done, total):
                 self._validate(done)
-            self.fit.progress.done = done
             self.fit.progress.wall_s = time.perf_counter() - began
-            self.watcher.advance("train", done, loss)
             if self.plan.checkpoint_every and done % self.plan.checkpoint_every == 0 and done < total:
                 self.checkpoint()
+
+    def _stretches(self) -> Iterator[tuple[Phase, list[Step], bool]]:
+        """Yield the rounds still to play, as many at a time as have nothing between them, and if they end an epoch."""
+        every, place = self.plan.checkpoint_every or math.inf, self.fit.progress.done
+        steps: list[Step] = []
+        for phase, step, ends_epoch in itertools.islice(self._schedule(), place, None):
+            steps.append(replace(step, index=self.fit.progress.step + len(steps)))
+            place += 1
+            if ends_epoch or place % every == 0:
+                yield phase, steps, ends_epoch
+                steps = []
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
         once = self._guards("stop")
@@ -246,7 +258,7 @@ class Coordinator:
         return done == total or done - max(self.fit.progress.valid, default=0) >= self.plan.validate_every
 
     def _validate(self, done: int) -> None:
-        reports = self._evaluate("valid", Pool.VALID)
+        reports = self.evaluate("valid", Pool.VALID)
         rows = sum(report.get("valid_rows", 0.0) for report in reports)
         if rows:
             loss = sum(report["valid_loss_sum"] for report in reports) / rows
@@ -255,7 +267,8 @@ class Coordinator:
             if self.plan.select == "best_valid" and loss < best:
                 self.play(KEEP, Step(0, "valid", Pool.VALID))
 
-    def _evaluate(self, phase: str, pool: Pool) -> list[Report]:
+    def evaluate(self, phase: str, pool: Pool) -> list[Report]:
+        """Play the evaluation round over the rows of a pool, and return what the advertiser reports of each batch."""
         rows = self.fit.rows(pool)
         sizes = range(0, rows, EVALUATION_BATCH)
         steps = [Step(0, phase, pool, start=start, size=min(EVALUATION_BATCH, rows - start)) for start in sizes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -93,6 +93,15 @@ class Carrier(Protocol):
         ...
 
 
+@runtime_checkable
+class Streams(Protocol):
+    """A carrier that starts rounds before the last one is back, where that is faster."""
+
+    def stream(self, hops: tuple[Hop, ...], steps: Iterable[Step]) -> Iterator[dict[PartyId, Report]]:
+        """Play rounds of one kind, and yield what each party reports of each, in order."""
+        ...
+
+
 class PartyGrid(Grid):
     """A Flower `Grid` over a carrier. `play` runs one round of a method; everything else is Flower's contract.
 
@@ -119,6 +128,17 @@ class PartyGrid(Grid):
         if self.transport == "relay" or self._excused:
             return walk(self.roster, hops, step, self._carry)
         return self._carrier.play(hops, step)
+
+    def stream(self, hops: tuple[Hop, ...], steps: Iterable[Step]) -> Iterator[dict[PartyId, Report]]:
+        """Play rounds of one kind one after the other, and yield the reports of each; headers may be handed out early.
+
+        Whoever asks for the next reports waits; between two of them rounds may be under way, until the last is back.
+        """
+        if self.transport == "direct" and not self._excused and isinstance(self._carrier, Streams):
+            yield from self._carrier.stream(hops, steps)
+        else:
+            for step in steps:
+                yield self.play(hops, step)
 
     @property
     def carrier(self) -> Carrier:
@@ -211,20 +231,33 @@ class Stage:
 
 
 @lru_cache(maxsize=64)
-def levels(hops: tuple[Hop, ...]) -> tuple[tuple[Stage, ...], ...]:
+def levels(hops: tuple[Hop, ...], side_by_side: bool = True) -> tuple[tuple[Stage, ...], ...]:
     """Group a round's hops into levels, at each of which every role has one message at most.
 
     Stages of one level need nothing of each other and run side by side. A hop waits for what it takes of other roles.
-    One that takes what its own role has just sent runs beside those it was sent to, rather than before them.
+    One that takes what its own role has just sent runs beside those it was sent to, rather than before them. Where
+    nothing runs side by side there is no such beside, and as many hops as can share a message do.
     """
     level: dict[str, int] = {}
     last: dict[Role, int] = {}
     by_name = {hop.name: hop for hop in hops}
     for hop in hops:
         taken = [by_name[name] for name in hop.takes]
-        after = [level[other.name] + (other.role != hop.role or other.gives is not None) for other in taken]
+        apart = [other.role != hop.role or (side_by_side and other.gives is not None) for other in taken]
+        after = [level[other.name] + later for other, later in zip(taken, apart, strict=True)]
         level[hop.name] = last[hop.role] = max([last.get(hop.role, 0), *after])
+    if not side_by_side:
+        _put_off(hops, level)
     return tuple(_side_by_side([hop for hop in hops if level[hop.name] == at]) for at in sorted(set(level.values())))
+
+
+def _put_off(hops: tuple[Hop, ...], level: dict[str, int]) -> None:
+    """Move hops that send nothing to the next message that their role gets anyway; the order of a role's hops stays."""
+    following: dict[Role, int] = {}
+    for hop in reversed(hops):
+        if hop.gives is None:
+            level[hop.name] = following.get(hop.role, level[hop.name])
+        following[hop.role] = level[hop.name]
 
 
 def _side_by_side(hops: Sequence[Hop]) -> tuple[Stage, ...]:
@@ -243,7 +276,7 @@ class _Leg:
 
 
 @lru_cache(maxsize=64)
-def _route(roster: Roster, hops: tuple[Hop, ...]) -> tuple[tuple[_Leg, ...], ...]:
+def _route(roster: Roster, hops: tuple[Hop, ...], side_by_side: bool) -> tuple[tuple[_Leg, ...], ...]:
     gives = {hop.name: hop.gives for hop in hops}
 
     def leg(stage: Stage) -> _Leg:
@@ -252,15 +285,17 @@ def _route(roster: Roster, hops: tuple[Hop, ...]) -> tuple[tuple[_Leg, ...], ...
         parties = roster.of(stage.role)
         return _Leg(stage, parties, tuple(roster.node(party) for party in parties), takes)
 
-    return tuple(tuple(leg(stage) for stage in level) for level in levels(hops))
+    return tuple(tuple(leg(stage) for stage in level) for level in levels(hops, side_by_side))
 
 
-def walk(roster: Roster, hops: tuple[Hop, ...], step: Step, send: Send) -> dict[PartyId, Report]:
+def walk(
+    roster: Roster, hops: tuple[Hop, ...], step: Step, send: Send, side_by_side: bool = True
+) -> dict[PartyId, Report]:
     """Play a round level by level over anything that delivers messages and returns replies, in the same order."""
     made: dict[str, list[Message]] = {}
     reports: dict[PartyId, Report] = {}
     action = f"{category(step)}.{PLAY}"
-    for legs in _route(roster, hops):
+    for legs in _route(roster, hops, side_by_side):
         messages = [message for leg in legs for message in _messages(leg, step, action, made)]
         replies = iter(send(messages))
         for leg in legs:

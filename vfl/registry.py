@@ -13,6 +13,7 @@ import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,8 @@ def names(family: str) -> list[str]:
 def entries(family: str) -> list[Entry]:
     """Return one `Entry` a member, sorted by name, importing none of them."""
     folder = Path(__file__).parent / _package(family).removeprefix("vfl.")
-    found = (_entry(path) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_"))
+    paths = (path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_"))
+    found = (_entry(path, path.stat().st_mtime_ns) for path in paths)
     return [entry for entry in found if entry is not None]
 
 
@@ -126,7 +128,10 @@ def _out_of_tree(family: str, name: str) -> type[Any]:
     return member
 
 
-def _entry(path: Path) -> Entry | None:
+@lru_cache(maxsize=1024)
+def _entry(path: Path, stamp: int) -> Entry | None:
+    """Return what a source file defines, from memory where it has not changed since."""
+    del stamp
     wanted = class_name(path.stem)
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in tree.body:

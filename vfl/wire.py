@@ -19,7 +19,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
-from vfl.compat_flwr import array
+from vfl.compat_flwr import array, texts
 from vfl.errors import WireError
 from vfl.types import Envelope, Kind, PartyId, Pool, Step
 
@@ -112,21 +112,27 @@ def body_bytes(record: ArrayRecord) -> int:
 
 def step_record(step: Step, hops: Sequence[str] = ()) -> ConfigRecord:
     """Return a step header, with the hops to run, as the one record that every message to a party carries."""
+    return texts({STEP_KEY: step_text(step), HOPS_KEY: "|".join(hops)})
+
+
+def step_text(step: Step) -> str:
+    """Return a step header as text."""
     fields = (step.index, step.phase, step.pool.value, step.epoch, step.start, step.size, int(step.shuffle), step.of)
-    return ConfigRecord({STEP_KEY: "|".join(map(str, fields)), HOPS_KEY: "|".join(hops)})
+    return "|".join(map(str, fields))
 
 
 def read_step(content: RecordDict) -> tuple[Step, tuple[str, ...]]:
     """Return the step header of a message and the hops to run; raises `WireError` where it is absent or malformed."""
     try:
         record = content[STEP_KEY]
-        return _parse_step(str(record[STEP_KEY])), tuple(filter(None, str(record[HOPS_KEY]).split("|")))
+        return parse_step(str(record[STEP_KEY])), tuple(filter(None, str(record[HOPS_KEY]).split("|")))
     except (KeyError, ValueError) as error:
         raise WireError(f"message has no valid step header ({error})") from None
 
 
 @lru_cache(maxsize=32)
-def _parse_step(text: str) -> Step:
+def parse_step(text: str) -> Step:
+    """Return the step header that `step_text` wrote; raises `ValueError` where it did not."""
     index, phase, pool, epoch, start, size, shuffle, of = text.split("|")
     step = Step(int(index), phase, Pool(pool), int(epoch), int(start), int(size), bool(int(shuffle)), int(of))
     if min(step.index, step.epoch, step.start, step.size, step.of) < 0:

@@ -63,6 +63,26 @@ def in_turns(name: str, work: Callable[[], int], reference: Callable[[], int], r
     )
 
 
+def durations(name: str, work: Callable[[], object], reference: Callable[[], object] | None, repeats: int) -> Figure:
+    """Time `work` and `reference` in turns and return the figure in seconds; its ratio is theirs over ours."""
+    pairs = [(seconds(work), seconds(reference) if reference else None) for _ in range(repeats)]
+    ours, theirs = [mine for mine, _ in pairs], [other for _, other in pairs if other is not None]
+    if not theirs:
+        return Figure(name, statistics.median(ours), "s", None, None, repeats, None)
+    ratios = [other / mine for mine, other in zip(ours, theirs, strict=True)]
+    ends = (min(ratios), max(ratios))
+    return Figure(
+        name, statistics.median(ours), "s", statistics.median(theirs), statistics.median(ratios), repeats, ends
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
     cpu = platform.processor() or platform.machine()

@@ -123,6 +123,7 @@ METHODS: dict[str, list[Options]] = {
         },
         {"warm_steps": 4, "round_steps": 4, "rounds": 1, "select_by": "entropy", "fusion": "dempster", "loss": "mse"},
     ],
+    "secure_sum": [{}],
     "ss_vfl": [{}],
     "vanilla": [{}],
     "vfl_mpd": [{}],

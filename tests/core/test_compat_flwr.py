@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from flwr.app import Array, Message, RecordDict
+from flwr.app import Array, ConfigRecord, Message, RecordDict
 
-from vfl.compat_flwr import array, identify, reply, request
+from vfl.compat_flwr import array, identify, reply, request, texts
 
 
 def fields(message: Message) -> dict[str, object]:
@@ -39,3 +39,11 @@ def test_an_array_is_flowers_own() -> None:
     made, theirs = array("<f4", (1, 2), "vfl.raw.v1", b"12345678"), Array("<f4", (1, 2), "vfl.raw.v1", b"12345678")
     assert made == theirs
     assert made.object_id == theirs.object_id
+
+
+def test_a_record_of_texts_is_flowers_own() -> None:
+    made, theirs = texts({"a": "b"}), ConfigRecord({"a": "b"})
+    assert made == theirs
+    assert made.object_id == theirs.object_id
+    with pytest.raises(TypeError):
+        made["c"] = object()

@@ -33,3 +33,19 @@ def test_hops_of_one_role_keep_their_order():
 def test_what_a_role_keeps_to_itself_does_not_make_it_wait():
     hops = (Hop("first", A, "first"), Hop("second", A, "second", takes=("first",), gives=Kind.SCORE))
     assert named(hops) == [{A: ("first", "second")}]
+
+
+def test_one_after_the_other_the_advertiser_gets_one_message() -> None:
+    found = [{stage.role: stage.names for stage in level} for level in levels(TRAIN, side_by_side=False)]
+    assert found == [{P: ("forward",)}, {A: ("own", "fuse", "finish")}, {P: ("backward",)}]
+
+
+def test_putting_hops_off_keeps_the_order_of_a_role() -> None:
+    hops = (
+        Hop("note", A, "note"),
+        Hop("ask", A, "ask", gives=Kind.CONTROL),
+        Hop("answer", P, "answer", takes=("ask",), gives=Kind.EMBEDDING),
+        Hop("read", A, "read", takes=("answer",)),
+    )
+    found = [{stage.role: stage.names for stage in level} for level in levels(hops, side_by_side=False)]
+    assert found == [{A: ("note", "ask")}, {P: ("answer",)}, {A: ("read",)}]

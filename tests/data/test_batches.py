@@ -167,6 +167,6 @@ def test_packed_keys_are_texts_in_order():
 
 
 def test_texts_whose_hashes_are_the_same_are_still_told_apart(monkeypatch):
-    monkeypatch.setattr("vfl.data.keys.hash_array", lambda texts, categorize: np.zeros(len(texts), np.uint64))
+    monkeypatch.setattr("vfl.data.keys._hash", lambda texts, categorize: np.zeros(len(texts), np.uint64))
     assert PackedKeys([["a", "b"]]).distinct()
     assert not PackedKeys([["a", "a"]]).distinct()

@@ -314,7 +314,7 @@ def test_a_broken_archive_and_an_absent_file_are_refused(pair):
 def test_tables_without_a_common_key_are_refused_naming_both_files(pair, tmp_path):
     folder, theirs, _ = pair
     theirs.assign(id=theirs["id"] + ".0").to_csv(folder / "a.csv", index=False)
-    with pytest.raises(DataError, match=r"a\.csv, .*b\.csv: got 0 shared rows to train on"):
+    with pytest.raises(DataError, match=r"a\.csv, .*b\.csv: id: got 0 shared rows to train on"):
         run(folder, tmp_path / "run")
 
 

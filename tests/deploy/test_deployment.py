@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from harness import config, digest, train
+from memory import found_in, secrets
 
 from experiments.cli import main
 
@@ -44,9 +45,9 @@ class Deployment:
             "PYTHONWARNINGS": "ignore",
         }
 
-    def start(self, script: str) -> None:
+    def start(self, script: str, *arguments: str) -> None:
         log = (self.folder / f"{script.replace('/', '-')}.log").open("wb")
-        command = ["sh", str(self.folder / script)]
+        command = ["sh", str(self.folder / script), *arguments]
         self.running[script] = subprocess.Popen(
             command, stdout=log, stderr=log, env=self.environment, start_new_session=True
         )
@@ -118,7 +119,7 @@ def test_a_deployment_ends_in_the_digest_and_figures_of_local(deployment: Deploy
     for party in PARTIES:
         if resident:
             deployment.start(f"parties/{party}/party.sh")
-        deployment.start(f"parties/{party}/start.sh")
+        deployment.start(f"parties/{party}/start.sh", *([] if resident else ["stock"]))
     fit = deployment.finish(800)
     assert fit["digest"] == expected()
     capsys.readouterr()
@@ -129,16 +130,15 @@ def test_a_deployment_ends_in_the_digest_and_figures_of_local(deployment: Deploy
 
 
 def _coordinator_saw_nothing(deployment: Deployment) -> None:
-    """No embedding, gradient or row handle of the transcripts is in anything the coordinator's side wrote."""
-    from vfl.store import envelopes
-
-    places = [deployment.folder / "coordinator", deployment.folder / "superlink", deployment.folder / "flwr"]
+    """Nothing of the transcripts is in what the coordinator's side wrote, nor in the SuperLink's memory."""
+    places = [deployment.folder / name for name in ("coordinator", "superlink", "flwr", "app")]
     logs = [deployment.log("superlink/start.sh").encode()]
     written = b"".join(logs + [path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()])
-    for party in ("publisher", "advertiser"):
-        for _, envelope in envelopes(deployment.folder / "parties" / party / "transcript"):
-            for row in envelope.body[:20]:
-                assert row.numpy().tobytes()[:32] not in written
+    parties = [deployment.folder / "parties" / party / "transcript" for party in ("publisher", "advertiser")]
+    needles = [each for place in parties for each in secrets(place)]
+    assert len(needles) > 10
+    assert not [needle for needle in needles if needle in written]
+    assert found_in(deployment.running["superlink/start.sh"].pid, needles) == 0
 
 
 def test_a_supernode_with_an_unregistered_key_is_turned_away(deployment: Deployment) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from experiments.bench.__main__ import main
+from experiments.bench.scale import exponent
+from vfl.errors import DataError
 
 
 def test_a_figure_is_reported_beside_its_reference(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,3 +34,36 @@ def test_a_figure_is_reported_beside_its_reference(capsys: pytest.CaptureFixture
     assert figure["value"] > 0
     assert figure["reference"] > 0
     assert figure["ratio"] == pytest.approx(figure["value"] / figure["reference"], rel=0.5)
+
+
+def written(folder: Path, name: str, **ratios: tuple[float, float, float]) -> str:
+    figures = [
+        {"name": key, "value": 1, "unit": "s", "reference": 1, "ratio": ratio, "repeats": 5, "spread": [least, most]}
+        for key, (least, ratio, most) in ratios.items()
+    ]
+    path = folder / name
+    path.write_text(json.dumps({"machine": {}, "figures": figures}))
+    return str(path)
+
+
+def test_compare_flags_only_what_left_its_scatter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = written(tmp_path, "old", noisy=(0.5, 0.8, 1.0), steady=(0.79, 0.8, 0.81), gone=(1, 1, 1), up=(0.5, 0.5, 0.5))
+    new = written(tmp_path, "new", noisy=(0.5, 0.6, 0.9), steady=(0.6, 0.7, 0.75), up=(0.9, 0.9, 0.9), added=(1, 1, 1))
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", old, new, "--json"])
+    found = {each["name"]: each["verdict"] for each in json.loads(capsys.readouterr().out)["changes"]}
+    assert found == {"noisy": "same", "steady": "slower", "gone": "gone", "up": "faster", "added": "new"}
+    assert ended.value.code == 1
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", old, old])
+    assert ended.value.code == 0
+
+
+def test_compare_refuses_what_is_no_report(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("{}")
+    with pytest.raises(DataError, match="no benchmark report"):
+        main(["compare", str(tmp_path / "x"), str(tmp_path / "x")])
+
+
+def test_an_exponent_is_the_power_of_a_power_law() -> None:
+    assert exponent([1, 2, 8], [3, 6 * 2**0.5, 24 * 8**0.5]) == pytest.approx(1.5)

@@ -24,15 +24,17 @@ def test_an_actor_killed_in_the_compiled_graph_goes_on_from_its_checkpoint(ray_c
 
     def make(specs, asked, largest):
         grid = ray_grid(specs, asked.transport, largest)
-        play = grid.play
+        stream = grid.stream
 
-        def play_and_kill(hops, step):
-            if step.index in (7, 13) and step.index not in killed:
-                killed.append(step.index)
-                grid.carrier.kill("publisher" if step.index == 7 else "advertiser")
-            return play(hops, step)
+        def stream_and_kill(hops, steps):
+            steps = list(steps)
+            for step, reports in zip(steps, stream(hops, steps), strict=True):
+                yield reports
+                if step.index + 1 in (7, 13) and step.index + 1 not in killed:
+                    killed.append(step.index + 1)
+                    grid.carrier.kill("publisher" if step.index + 1 == 7 else "advertiser")
 
-        grid.play = play_and_kill
+        grid.stream = stream_and_kill
         return grid
 
     fit = train(config(train=TRAIN, wire={"channel": "on"}), tmp_path, make)
@@ -64,6 +66,66 @@ def test_a_party_that_hangs_counts_as_gone(ray_cluster: None, tmp_path, monkeypa
 
     with pytest.raises(PartyGoneError, match="died or stayed away"):
         train(config(faults={"restarts": 0}), tmp_path, make)
+
+
+def test_an_impostor_is_refused_by_the_actors(ray_cluster: None) -> None:
+    from dataclasses import replace
+
+    from parties.ray import ray_grid
+    from vfl.errors import WireError
+    from vfl.identity import drawn
+
+    def swap(specs):
+        other = drawn("another run", tuple(spec.party for spec in specs))["publisher"]
+        mine = specs[0].credentials
+        return [replace(specs[0], credentials=replace(mine, private=other.private)), *specs[1:]]
+
+    def make(specs, asked, largest):
+        return ray_grid(specs, asked.transport, largest)
+
+    with pytest.raises(WireError, match="'publisher' that its registered key did not sign"):
+        train(config(wire={"channel": "on"}), make_grid=make, edit=swap)
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, "tests/runs")
+from pathlib import Path
+from harness import config, train
+
+def make(specs, asked, largest):
+    from parties.ray import ray_grid
+    return ray_grid(specs, asked.transport, largest)
+
+train(config(wire={"channel": sys.argv[2]}, transport="relay"), Path(sys.argv[1]), make)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("channel", ["on", "off"])
+def test_the_coordinators_memory_holds_no_embedding_gradient_handle_or_label(tmp_path, channel) -> None:
+    """Every message passes through it. With the channel off all of it is found, which shows that the search works."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    from memory import found_in, label_runs, secrets
+
+    from vfl.data.breast_cancer import BreastCancer
+
+    command = [sys.executable, "-c", DRIVER, str(tmp_path), channel]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2], **pipes) as running:
+        assert running.stdout.readline() == b"ready\n"
+        places = [tmp_path / "parties" / party / "transcript" for party in ("publisher", "advertiser")]
+        needles = [each for place in places for each in secrets(place)]
+        found = found_in(running.pid, needles)
+        labels = found_in(running.pid, label_runs(BreastCancer().labels(None)))
+        running.stdin.close()
+    assert len(needles) > 50
+    assert (found == 0) == (channel == "on")
+    assert labels == 0
 
 
 TWO_NODES = """

@@ -29,6 +29,7 @@ CASES = {
     "labels only": {"split": {"name": "columns", "publisher": ["mean_radius"], "advertiser": []}},
 }
 SLOW_CASES = {
+    "one step late": {"train": {"epochs": 2, "batch_size": 64, "stale": 1, "checkpoint_every": 0}},
     "defended": {"defense": MARVELL},
     "partial overlap": {"align": {"overlap": 0.4}},
     "private alignment": {"align": {"name": "ecdh_psi", "overlap": 0.4}},
@@ -98,15 +99,15 @@ def test_a_killed_actor_ends_the_run_with_a_party_error(ray_cluster: None) -> No
 
     def dying(specs, asked, largest):
         grid = on_ray(True)(specs, asked, largest)
-        play = grid.play
+        stream = grid.stream
 
-        def play_then_kill(hops, step):
-            if step.index == 3:
+        def stream_and_kill(hops, steps):
+            for reports in stream(hops, steps):
+                yield reports
                 ray.kill(grid._carrier.actors["publisher"])
-            return play(hops, step)
 
-        grid.play = play_then_kill
+        grid.stream = stream_and_kill
         return grid
 
-    with pytest.raises(PartyError):
-        train(config(), make_grid=dying)
+    with pytest.raises(PartyError, match="died or stayed away"):
+        train(config(faults={"restarts": 0}), make_grid=dying)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pandas.util import hash_array
+
+_hash = cast(Callable[..., np.ndarray], hash_array)
 
 PERSON = b"vfl-platform key"
 """Keeps these digests apart from any other use of the same hash function."""
@@ -55,7 +57,7 @@ class PackedKeys(Sequence[str]):
         hashes = np.empty(len(self), np.uint64)
         for start in range(0, len(self), CHUNK):
             texts = np.array(self[start : start + CHUNK], dtype=object)
-            hashes[start : start + CHUNK] = hash_array(texts, categorize=False)
+            hashes[start : start + CHUNK] = _hash(texts, categorize=False)
         hashes.sort()
         return not bool((hashes[1:] == hashes[:-1]).any()) or len(np.unique(self.codes())) == len(self)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vfl.losses import classification_loss, probabilities
-from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, TrainOptions
+from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, Side, TrainOptions, _stale
 from vfl.types import Batch, Hop, Kind, PartyId, Phase, Role, Step
 
 TRAIN = (
@@ -34,7 +34,9 @@ class Vanilla:
     Each publisher sends the embedding of its bottom model; the advertiser fuses them with its own, and returns to each
     publisher the gradient of the mean loss with respect to that publisher's embedding. Without defenses this computes,
     bit for bit, what central training of the same network computes. The advertiser updates on clean gradients whatever
-    its defenses send.
+    its defenses send. With `train.stale` 1 publishers send the embedding of a round before they have had the gradient
+    of the one before, so that the parties compute at the same time: a publisher's update is one round late, the
+    advertiser's is not, and one more round at the end hands out the last gradient.
 
     Reference: P. Vepakomma, O. Gupta, T. Swedish, R. Raskar, Split learning for health: Distributed deep learning
     without sharing raw patient data, 2018, https://arxiv.org/abs/1812.00564
@@ -45,16 +47,18 @@ class Vanilla:
     """Which defenses beside those of messages and networks are obeyed: labels they make, terms they add to the loss."""
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
-        """Return the one phase: the aligned rows, epoch after epoch."""
+        """Return the one phase: the aligned rows, epoch after epoch; late gradients need a second to come in."""
+        if train.stale:
+            return _stale.phases(train.epochs, train.batch_size)
         return (Phase("train", TRAIN, epochs=train.epochs, batch_size=train.batch_size),)
 
-    def publisher(self, desk: Desk) -> VanillaPublisher:
+    def publisher(self, desk: Desk) -> Side:
         """Return a publisher's side."""
-        return VanillaPublisher(desk)
+        return _stale.StalePublisher(desk) if desk.train.stale else VanillaPublisher(desk)
 
-    def advertiser(self, desk: Desk) -> VanillaAdvertiser:
+    def advertiser(self, desk: Desk) -> Side:
         """Return the advertiser's side."""
-        return VanillaAdvertiser(desk)
+        return _stale.StaleAdvertiser(VanillaAdvertiser(desk)) if desk.train.stale else VanillaAdvertiser(desk)
 
 
 class VanillaPublisher:
@@ -111,7 +115,7 @@ class VanillaAdvertiser:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._bottom = desk.bottom()
-        self._top = desk.top(sum(desk.widths.values()))
+        self._top = desk.top(self._inputs())
         modules = [self._top] if self._bottom is None else [self._bottom, self._top]
         self._optimizer = desk.train.make_optimizer([p for module in modules for p in module.parameters()])
         self._own: Tensor | None = None
@@ -173,6 +177,10 @@ class VanillaAdvertiser:
             losses = [classification_loss(logits, torch.full((rows,), each)) for each in classes]
             gradients = [torch.autograd.grad(loss, leaves[party], retain_graph=True)[0] for loss in losses]
         return torch.stack(gradients)
+
+    def _inputs(self) -> int:
+        """Return how wide the top's input is."""
+        return sum(self._desk.widths.values())
 
     def _joined(self, embeddings: dict[PartyId, Tensor], own: Tensor | None) -> Tensor:
         return torch.cat([*embeddings.values(), *([] if own is None else [own])], dim=1)

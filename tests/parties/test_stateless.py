@@ -1,0 +1,125 @@
+"""A party that is made anew for every message, out of what Flower's context holds, sends what a lasting one sends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from harness import config, digest, train
+
+from parties.local import LocalCarrier, make_party
+from parties.spec_file import read, write
+from parties.stateless import answer
+from vfl.checkpoint import load
+from vfl.errors import WireError
+from vfl.grid import PartyGrid
+from vfl.types import Role
+
+
+class MadeAnew(LocalCarrier):
+    """Keeps contexts and specs, and no party."""
+
+    specs: dict
+
+    def carry(self, messages):
+        """In turn: a real SuperNode's processes share nothing, threads share the parser of Python's own sources."""
+        return [self._call(message) for message in messages]
+
+    def _call(self, message):
+        node = message.metadata.dst_node_id
+        return answer(make_party, self.specs[self._roster.party(node)], message, self._contexts[node])
+
+
+def made_anew(specs, asked, largest):
+    roster = specs[0].roster
+    carrier = MadeAnew(roster, {spec.party: None for spec in specs})
+    carrier.specs = {spec.party: spec for spec in specs}
+    return PartyGrid(roster, carrier, "relay")
+
+
+ONE = {"epochs": 1, "batch_size": 128}
+STACK = [{"name": "tpsl", "epsilon": 4.0}, {"name": "marvell", "s": 4.0}, {"name": "dropout"}, {"name": "mid"}]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"wire": {"channel": "on"}, "train": {**ONE, "select": "best_valid"}},
+        {"align": {"name": "ecdh_psi", "overlap": 0.4}, "defense": STACK, "train": ONE},
+        {"method": {"name": "celu", "cache": 2}, "train": ONE},
+    ],
+)
+def test_it_ends_in_the_digest_of_lasting_parties(tmp_path, changed):
+    asked = config(**changed)
+    found = train(asked, tmp_path / "anew", made_anew)
+    lasting = train(asked, tmp_path / "lasting")
+    assert digest(found) == digest(lasting)
+    assert found.progress.losses == lasting.progress.losses
+    scores = [load(tmp_path / name / "referee" / "scores.safetensors")[0] for name in ("anew", "lasting")]
+    assert all(torch.equal(scores[0][name], scores[1][name]) for name in ("rows", "scores"))
+
+
+def test_a_replayed_step_is_refused_by_the_next_process(tmp_path):
+    """What tells it so is in the context, as everything else."""
+    from flwr.app import Message
+
+    class Replaying(MadeAnew):
+        def carry(self, messages):
+            for message in messages:
+                if message.metadata.message_type.startswith("train."):
+                    self.kept.append(message)
+                    if len(self.kept) == 12:
+                        old = self.kept[0]
+                        again = Message(old.content, old.metadata.dst_node_id, old.metadata.message_type)
+                        with pytest.raises(WireError, match="replayed or reordered"):
+                            self._call(again)
+            return super().carry(messages)
+
+    def make(specs, asked, largest):
+        grid = made_anew(specs, asked, largest)
+        carrier = Replaying(grid.roster, {spec.party: None for spec in specs})
+        carrier.specs, carrier.kept = grid.carrier.specs, []
+        return PartyGrid(grid.roster, carrier, "relay")
+
+    train(config(train=ONE), tmp_path, make)
+
+
+def test_a_party_file_says_all_that_the_spec_says_and_is_for_its_owner(tmp_path):
+    """And a party started from files ends in the same digest."""
+    made = []
+
+    def through_files(specs):
+        for spec in specs:
+            folder = tmp_path / spec.party
+            folder.mkdir()
+            write(folder / "party.json", spec, "run")
+            assert (folder / "party.json").stat().st_mode & 0o077 == 0
+            made.append(read(folder / "party.json"))
+            told = {name: getattr(made[-1], name) for name in ("shard", "seeds", "shared", "model", "train", "roster")}
+            assert told == {name: getattr(spec, name) for name in told}
+        return made
+
+    asked = config(defense=[{"name": "marvell", "s": 4.0}], align={"overlap": 0.5})
+    assert digest(train(asked, edit=through_files)) == digest(train(asked))
+
+
+def test_a_party_file_of_your_own_tables_names_no_other_partys_file(tmp_path):
+    from experiments.plan import open_world, party_specs
+
+    (tmp_path / "a.csv").write_text("id,x\n" + "".join(f"{row},{row % 7}\n" for row in range(60)))
+    (tmp_path / "b.csv").write_text("id,y,buys\n" + "".join(f"{row},{row % 5},{row % 2}\n" for row in range(60)))
+    data = {"name": "csv", "publisher": str(tmp_path / "a.csv"), "advertiser": str(tmp_path / "b.csv")}
+    asked = config(data={**data, "key": "id", "label": "buys"})
+    for spec in party_specs(asked, open_world(asked), None):
+        if spec.role != Role.REFEREE:
+            write(tmp_path / f"{spec.party}.json", spec, "run")
+            text = (tmp_path / f"{spec.party}.json").read_text()
+            assert ("a.csv" in text, "b.csv" in text) == (spec.party == "publisher", spec.party == "advertiser")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"party": 3}'])
+def test_what_is_no_party_file_is_refused(tmp_path, text):
+    from vfl.errors import DataError
+
+    (tmp_path / "party.json").write_text(text)
+    with pytest.raises(DataError, match="no party file"):
+        read(tmp_path / "party.json")
