@@ -81,7 +81,7 @@ def short_names(points: Sequence[Point]) -> dict[str, str]:
 def worst(leaks: Mapping[str, Leak]) -> tuple[Estimate, dict[int, float]] | None:
     """Return the greatest advantage of any attack, seed by seed, and its mean; `None` where nothing attacked.
 
-    Of the seeds that every attack has a figure for: an attack that failed has not found nothing. The greatest of several
+    Of the seeds that every attack has a figure for: one that failed has not found nothing. The greatest of several
     noisy figures is biased upwards a little: an error on the side of caution.
     """
     shared = set.intersection(*(set(leak.advantages) for leak in leaks.values())) if leaks else set()
