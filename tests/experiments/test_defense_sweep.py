@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,15 @@ import pytest
 from experiments.bench.defense_report import BEGIN, END, lines
 from experiments.bench.defense_sweep import ROWS, SEEDS, SETS, TIERS, TOPS, Cell, cells, known
 from experiments.bench.rows import add_row, read_rows, stack_name
-from experiments.checks import check_members
+from vfl.privacy.ledger import void
+from vfl.registry import build
 
 PAGE = Path("docs/results/defenses.md")
 
 
-def test_every_stack_can_be_run():
-    for cell in {json.dumps(each.stack): each for each in cells(["criteo"])}.values():
-        check_members(cell.config)
+def test_every_stack_can_be_built():
+    for stack in (stack for tier in TIERS for stack in tier):
+        assert not void([build("defense", spec) for spec in stack])
 
 
 def test_cells_are_all_combinations_once():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scipy import stats
 
-from experiments.bench.arms import ARMS, STUDIES
+from experiments.bench.arms import FEDADS, MAIN, STUDIES
 from experiments.bench.method_pages import difference, filled, holm, interval, missing, paired_p
 from experiments.bench.methods import configured, ordered, passes
 from experiments.plan import coordinator_plan
@@ -47,17 +47,20 @@ def test_what_was_not_run_is_named():
     assert "100%, 5 of 5 seeds: oracle" in told
 
 
-@pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if arm.method != "oracle"])
+SPENDING = {name: arm for name, arm in {**MAIN, **FEDADS}.items() if name != "oracle"}
+
+
+@pytest.mark.parametrize("name", SPENDING)
 def test_every_arm_spends_what_the_study_has(name):
     """To within a tenth: epochs are whole, and a method of local updates exchanges a third as often."""
-    phases = coordinator_plan(configured(DIGITS, ARMS[name], 0.05, 0)).phases
+    phases = coordinator_plan(configured(DIGITS, SPENDING[name], 0.05, 0)).phases
     rows = {Pool.TRAIN: 58, Pool.LABELLED: 636, Pool.UNION: 1213}
     steps = sum(
         max(phase.epochs * -(-rows[phase.pool] // phase.batch_size), phase.min_steps)
         for phase in phases
         if phase.pool in rows
     )
-    local = ARMS[name].options.get("local_steps", 1)
+    local = SPENDING[name].options.get("local_steps", 1)
     assert steps * local == pytest.approx(DIGITS.steps, rel=0.1)
 
 
