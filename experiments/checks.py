@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from experiments.explain import Origin, dotted
@@ -35,7 +36,7 @@ def check_members(config: Config, origin: Origin | None = None) -> None:
     found: list[UserError] = []
     for family, key, spec in _specs(config):
         try:
-            member = build(family, spec)
+            member = _made(config, family, key, spec)
         except UserError as error:
             found.append(type(error)(error.message, key=dotted(key, error.key) if error.key else _whole(key, error)))
         else:
@@ -43,6 +44,17 @@ def check_members(config: Config, origin: Origin | None = None) -> None:
     found = found or _void(config)
     origin = origin or Origin()
     raise_all([error.at(where=origin.where(error.key)) for error in found])
+
+
+def _made(config: Config, family: str, key: str, spec: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any family's
+    """Return a member; of an attack what it needs, since its code may be somebody else's."""
+    from experiments.asked_needs import needs_of
+
+    return needs_of(config.attack[_place(key)]) if family == "attack" else build(family, spec)
+
+
+def _place(key: str) -> int:
+    return int(key.rpartition(".")[2])
 
 
 def _whole(key: str, error: UserError) -> str:
@@ -66,11 +78,11 @@ def _specs(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def _misplaced(config: Config, family: str, key: str, member: Any) -> list[UserError]:  # noqa: ANN401 - any family's
-    index = int(key.rpartition(".")[2]) if family in ("defense", "attack") else 0
     if family == "defense":
+        index = _place(key)
         return [*_wrong_side(config.defense[index], key, str(member.side)), *_unheeded(config, key, index, member)]
     if family == "attack":
-        return _beyond_the_grant(config, key, config.attack[index].key, member.needs)
+        return _beyond_the_grant(config, key, config.attack[_place(key)].key, member)
     return []
 
 

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.asked_needs import needs_of
 from experiments.plan import World, adversaries, party_folder, party_specs
 from experiments.progress import Progress
 from experiments.schema import AttackSpec, Config
-from experiments.threat import check_threat, victims
+from experiments.threat import check_threat, check_took_part, victims
 from parties.isolate import Bounds, Isolation, folders
 from vfl.attacks import Needs
-from vfl.errors import PartyError, UserError
-from vfl.registry import build
+from vfl.errors import PartyError, ThreatError, UserError
 from vfl.seeds import Seeds
 from vfl.types import PartyId, Role
 
-__all__ = ["Target", "attack_all", "check_threat", "require_transcript"]
+__all__ = ["Target", "attack_all", "check_threat", "check_took_part", "require_transcript"]
 
 JOBS = "parties.judging"
-HEADLINES = ("leak_auc", "auc", "mae", "nmse", "accuracy")
+GRANTED = ("labelled_rows", "known_rows", "prior", "scores", "victim_models")
+HEADLINES = ("damage", "leak_auc", "auc", "mae", "nmse", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +43,31 @@ class Target:
 def attack_all(
     target: Target, attacks: Sequence[AttackSpec], isolation: Isolation, progress: Progress
 ) -> dict[str, Any]:
-    """Return the figures of each attack by its key; of one that failed, its `error`."""
-    found: dict[str, Any] = {}
+    """Return the figures of each attack by its key; of one that failed, its `error`.
+
+    The referee writes all grants in one job and marks all guesses in another; between them each attack has its own.
+    """
     progress.start("attack", len(attacks))
-    for done, spec in enumerate(attacks, start=1):
-        with tempfile.TemporaryDirectory(prefix="vfl-attack-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="vfl-attack-") as scratch:
+        asked = [_Asked.of(target, spec, Path(scratch)) for spec in attacks]
+        work = {**_truth(target), "victims": _folders(target, victims(target.config, target.world))}
+        isolation.call(f"{JOBS}:hint", {**work, "grants": _grants(asked, Seeds(target.config.seed).scope("hints"))})
+        failed: dict[str, Any] = {}
+        for done, each in enumerate(asked, start=1):
             try:
-                found[spec.key] = _attack(target, spec, isolation, Path(scratch))
-            except PartyError as error:
-                found[spec.key] = {"target": None, "error": f"it failed: {error}"}
-        progress.advance("attack", done, spec.key)
+                each.infer(target, isolation)
+            except (PartyError, ThreatError) as error:
+                failed[each.key] = {"target": None, "error": f"it failed: {error}"}
+            progress.advance("attack", done, each.key)
+        guesses = {each.key: each.made(target) for each in asked if each.key not in failed}
+        marked = isolation.call(f"{JOBS}:marks", {**work, "guesses": guesses, "networks": _networks(target)})
     progress.finish("attack")
-    return found
+    facts = {each.key: {"labelled_rows": each.needs.labelled_rows} for each in asked}
+    looking = {"adversaries": list(target.adversaries)}
+    return {
+        key: failed.get(key) or (marked[key] if "error" in marked[key] else {**marked[key], **told, **looking})
+        for key, told in facts.items()
+    }
 
 
 def unmarked(leakage: Mapping[str, Any], adversaries: Sequence[PartyId]) -> list[tuple[str, str]]:
@@ -68,45 +82,87 @@ def _headless(figures: Mapping[str, Any]) -> bool:
     return not any(isinstance(value, float | int) for key, value in figures.items() if key in HEADLINES)
 
 
-def _attack(target: Target, spec: AttackSpec, isolation: Isolation, scratch: Path) -> dict[str, Any]:
-    needs: Needs = build("attack", spec.member).needs
-    seeds = Seeds(target.config.seed)
-    truth, under_attack = _truth(target), _folders(target, victims(target.config, target.world))
-    granted, known = scratch / "granted", scratch / "known"
-    for folder in (granted, known, scratch / "out"):
-        folder.mkdir()
-    grant = {name: getattr(needs, name) for name in ("labelled_rows", "known_rows", "prior", "scores", "victim_models")}
-    grant["seeds"] = seeds.scope("hints")
-    all_told = {**grant, "labelled_rows": None, "known_rows": None if needs.known_rows else 0}
-    work = {**truth, "victims": under_attack}
-    isolation.call(f"{JOBS}:hint", {**work, "grant": grant, "out": str(granted)})
-    isolation.call(f"{JOBS}:hint", {**work, "grant": all_told, "out": str(known)})
-    seed = seeds.at("attack", spec.key)
-    guesses = {
-        "guess": _infer(target, spec, isolation, granted, scratch / "out" / "guess", seed),
-        "upper": _infer(target, spec, isolation, known, scratch / "out" / "upper", seed),
-        "grant": str(granted),
-        "networks": _networks(target),
-    }
-    figures = isolation.call(f"{JOBS}:marks", {**work, "guesses": guesses, "seeds": seeds.scope("marks", spec.key)})
-    return {**figures, "labelled_rows": needs.labelled_rows, "adversaries": list(target.adversaries)}
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One attack that was asked for: what it needs, and where its grants and guesses are kept while it is marked."""
+
+    spec: AttackSpec
+    needs: Needs
+    seed: int
+    folder: Path
+
+    @classmethod
+    def of(cls, target: Target, spec: AttackSpec, scratch: Path) -> _Asked:
+        return cls(spec, needs_of(spec), Seeds(target.config.seed).at("attack", spec.key), scratch)
+
+    @property
+    def key(self) -> str:
+        return self.spec.key
+
+    @property
+    def hinted(self) -> bool:
+        """Whether it is told any answer; one that is not would guess the same if all others were told it."""
+        return bool(self.needs.labelled_rows or self.needs.known_rows)
+
+    def grants(self) -> dict[str, dict[str, Any]]:
+        """Return what is to be granted, by the folder it is written to: for the guess, and for its upper bound."""
+        asked = {name: getattr(self.needs, name) for name in GRANTED}
+        found = {str(self._grant(asked)): asked}
+        if self.hinted:
+            all_told = self._all_told()
+            found[str(self._grant(all_told))] = all_told
+        return found
+
+    def infer(self, target: Target, isolation: Isolation) -> None:
+        """Make the guess, and the one that knows every answer, in a confined process each."""
+        for name, grant in self._guesses().items():
+            _infer(target, self, isolation, grant, self._out(name))
+
+    def made(self, target: Target) -> dict[str, Any]:
+        """Return where the guesses are and what they are marked with."""
+        seeds = Seeds(target.config.seed).scope("marks", self.key)
+        files = {name: str(self._out(name) / "guess") for name in self._guesses()}
+        grant = str(self._guesses()["guess"])
+        return {"upper": files["guess"], **files, "grant": grant, "seeds": seeds}
+
+    def _guesses(self) -> dict[str, Path]:
+        given = self._grant({name: getattr(self.needs, name) for name in GRANTED})
+        return {"guess": given, **({"upper": self._grant(self._all_told())} if self.hinted else {})}
+
+    def _all_told(self) -> dict[str, Any]:
+        asked = {name: getattr(self.needs, name) for name in GRANTED}
+        return {**asked, "labelled_rows": None, "known_rows": None if self.needs.known_rows else 0}
+
+    def _grant(self, asked: Mapping[str, Any]) -> Path:
+        return self.folder / "grants" / "-".join(str(value) for value in asked.values())
+
+    def _out(self, name: str) -> Path:
+        return self.folder / "guesses" / self.key / name
 
 
-def _infer(target: Target, spec: AttackSpec, isolation: Isolation, grant: Path, out: Path, seed: int) -> str:
+def _grants(asked: Sequence[_Asked], seeds: Seeds) -> dict[str, dict[str, Any]]:
+    """Return each grant once by its folder, which is made."""
+    found = {place: grant for each in asked for place, grant in each.grants().items()}
+    for place in found:
+        Path(place).mkdir(parents=True)
+    return {place: {**grant, "seeds": seeds} for place, grant in found.items()}
+
+
+def _infer(target: Target, asked: _Asked, isolation: Isolation, grant: Path, out: Path) -> None:
     places = _folders(target, target.adversaries)
-    out.mkdir()
+    out.mkdir(parents=True)
     seen = {
         "folders": list(places.values()),
         "parties": list(places),
         "classes": len(target.world.described.classes),
         "networks": _networks(target),
     }
-    module = spec.name.partition(":")[0] if ":" in spec.name else ""
+    name = asked.spec.name
+    module = name.partition(":")[0] if ":" in name else ""
     bounds = Bounds(read=(*places.values(), str(grant.resolve())), write=folders([out]), module=module)
     guess = str((out / "guess").resolve())
-    work = {"attack": spec.member, "view": seen, "grant": str(grant.resolve()), "seed": seed, "out": guess}
+    work = {"attack": asked.spec.member, "view": seen, "grant": str(grant.resolve()), "seed": asked.seed, "out": guess}
     isolation.call("parties.inference:infer", work, bounds)
-    return guess
 
 
 def _truth(target: Target) -> Mapping[str, Any]:
@@ -131,6 +187,7 @@ def _networks(target: Target) -> dict[PartyId, dict[str, Any]]:
             "width": spec.model.widths.get(spec.party, 0),
             "top_width": sum(spec.model.widths.values()),
             "classes": spec.classes,
+            "defenses": spec.defenses,
         }
         for spec in specs
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from experiments.asked_needs import needs_of
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
 from parties.faults import Faults
@@ -90,6 +91,7 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
             seeds=seeds.scope("party", party),
             shared=seeds.scope("shared"),
             defenses=_defenses(config, party, role),
+            tampers=_tampers(config, world, party),
             codec=config.wire.codec,
             channel=config.sealed,
             record_every=config.record.every if role != Role.REFEREE else 0,
@@ -285,6 +287,13 @@ def _defenses(config: Config, party: PartyId, role: Role) -> tuple[Mapping[str, 
     )
 
 
+def _tampers(config: Config, world: World, party: PartyId) -> tuple[Mapping[str, Any], ...]:
+    """Return the active attacks of a party: those of the run, where it is the adversary."""
+    if party not in adversaries(config, world):
+        return ()
+    return tuple(spec.member for spec in config.attack if needs_of(spec).active)
+
+
 def _check_columns(party: PartyId, names: tuple[str, ...], known: tuple[str, ...]) -> None:
     if party == ADVERTISER and not names:
         return  # it may hold the label alone
@@ -315,6 +324,6 @@ def _check_classes(config: Config, described: Described) -> None:
             raise ConfigError(message, key=f"defense.{place}.name")
     asked = config.attack if "attack" in config.model_fields_set else ()  # the default ones are left out instead
     for place, spec in enumerate(asked):
-        if build("attack", spec.member).needs.binary_only:
+        if needs_of(spec).binary_only:
             message = f"{got}, allowed 2 with attack {spec.name!r}; set attack=[] or choose another"
             raise ConfigError(message, key=f"attack.{place}.name")

@@ -31,6 +31,7 @@ KINDS = {"psi": "alignment"}
 """Kinds of envelopes whose name says less than a reader takes from it: plain alignment is sent as one too."""
 
 FIGURES = {
+    "damage": ("damage", True),
     "leak_auc": ("leak AUC", True),
     "sign_free": ("sign-free", True),
     "abs_q95": ("abs q95", True),

@@ -21,7 +21,7 @@ from experiments.account import ledger
 from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
-from experiments.leakage import Target, attack_all, check_threat, require_transcript, unmarked
+from experiments.leakage import Target, attack_all, check_threat, check_took_part, require_transcript, unmarked
 from experiments.output import strict
 from experiments.plan import (
     REFEREE,
@@ -158,6 +158,7 @@ def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, 
     specs = [AttackSpec.model_validate(entry) for entry in entries]
     target = Target(config, world, run_dir)
     check_threat(config, world, specs)
+    check_took_part(config, specs)
     require_transcript(target)
     with Isolation() as isolation:
         leakage = attack_all(target, specs, isolation, progress)

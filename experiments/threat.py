@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.asked_needs import needs_of
 from experiments.checks import beyond
 from experiments.plan import World, adversaries
 from experiments.problems import refusal
 from experiments.schema import ADVERTISER, AttackSpec, Config
-from vfl.attacks import Attack
 from vfl.errors import ThreatError
-from vfl.registry import build
 from vfl.types import Kind, PartyId
 
 
@@ -35,13 +34,22 @@ def check_threat(config: Config, world: World, attacks: Sequence[AttackSpec]) ->
         )
     )
     for place, spec in enumerate(attacks):
-        member: Attack = build("attack", spec.member)
-        lacks = beyond(member.needs, config.threat.hints, spec.key)
+        needs = needs_of(spec)
+        lacks = beyond(needs, config.threat.hints, spec.key)
         if lacks:
             raise ThreatError(lacks[0], key=f"attack.{place}")
-        missing = sorted({*(member.needs.received - received), *(member.needs.sent - sent)} - {Kind.PSI})
+        missing = sorted({*(needs.received - received), *(needs.sent - sent)} - {Kind.PSI})
         if missing:
             raise ThreatError(
                 f"needs {', '.join(missing)} envelopes, which these adversaries do not see; change threat.adversaries",
                 key=f"attack.{place}",
             )
+
+
+def check_took_part(config: Config, attacks: Sequence[AttackSpec]) -> None:
+    """Refuse active attacks on a recorded run that they had no part in; raises `ThreatError` naming the entry."""
+    members = [spec.member for spec in config.attack]
+    for place, spec in enumerate(attacks):
+        if needs_of(spec).active and spec.member not in members:
+            message = refusal(spec.name, "attacks that only look", "simulate a run with it: it tampers with the run")
+            raise ThreatError(message, key=f"attack.{place}")

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from parties.mounts import Mounts, mount
+from parties.mounts import Mounts, mount, steered
 from parties.rows import Rows, leftover_base, leftover_order
 from parties.settle import settle
 from parties.spec import PartySpec
@@ -103,7 +103,7 @@ class FeatureParty:
                 classes=spec.classes,
                 schema=schema,
                 widths=spec.model.widths,
-                train=spec.train.options(),
+                train=steered(spec.train.options(), spec.tampers),
                 seeds=spec.seeds.scope("method"),
                 rows=rows,
                 imputer=partial(build, "impute"),

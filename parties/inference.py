@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from vfl import checkpoint
 from vfl.attacks import Attack, Guess, Needs
+from vfl.defenses import Wrap
 from vfl.errors import ThreatError
 from vfl.holding import TABLE_FILE, load_table
 from vfl.registry import build
@@ -20,6 +22,13 @@ from vfl.types import PartyId, Role, TableSchema
 
 GRANT_FILE = "grant.safetensors"
 CONTROL = "control."
+
+
+def needs(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an attack needs, its kinds by name: asked here so that no other process imports its code."""
+    member: Attack = build("attack", attack)
+    told = {each.name: getattr(member.needs, each.name) for each in fields(member.needs)}
+    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in told.items()}
 
 
 def infer(attack: Mapping[str, Any], view: Mapping[str, Any], grant: str, seed: int, out: str) -> None:
@@ -61,7 +70,7 @@ def read_holding(path: Path, networks: Mapping[str, Tensor], plan: Mapping[str, 
         schema,
         bottom=_restored(_bottom(plan, schema, seeds), tensors, "bottom."),
         fresh=_bottom(plan, schema, seeds) if schema.columns else None,
-        top=_restored(build("model", plan["top"]).top(plan["top_width"], plan["classes"]), tensors, "top."),
+        top=_restored(_top(plan, seeds), tensors, "top."),
     )
 
 
@@ -88,7 +97,23 @@ def _bottom(plan: Mapping[str, Any], schema: TableSchema, seeds: Seeds) -> nn.Mo
     if not schema.columns:
         return None
     with seeds.initialising("fresh"):
-        return build("model", plan["bottom"]).bottom(schema, Role(plan["role"]), plan["width"])
+        bottom = build("model", plan["bottom"]).bottom(schema, Role(plan["role"]), plan["width"])
+    return _wrapped("bottom", bottom, plan, seeds)
+
+
+def _top(plan: Mapping[str, Any], seeds: Seeds) -> nn.Module | None:
+    return _wrapped("top", build("model", plan["top"]).top(plan["top_width"], plan["classes"]), plan, seeds)
+
+
+def _wrapped(name: str, module: nn.Module | None, plan: Mapping[str, Any], seeds: Seeds) -> nn.Module | None:
+    """Return a network inside the defenses that its party mounted around it, at random weights."""
+    for place, spec in enumerate(plan["defenses"]):
+        member = build("defense", spec)
+        if module is not None and isinstance(member, Wrap) and member.place == name:
+            scope = seeds.scope("defense", place)
+            with scope.initialising(name):
+                module = member.wrap(module, scope)
+    return module
 
 
 def _restored(module: nn.Module | None, tensors: Mapping[str, Tensor], prefix: str) -> nn.Module | None:

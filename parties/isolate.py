@@ -50,7 +50,7 @@ class Isolation:
                 env=environment,
                 start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
             )
-            for preloaded in (("pydantic",), ("parties.judging", "scipy.special", "sklearn.datasets"))
+            for preloaded in (("pydantic", "torch._dynamo"), ("parties.judging", "scipy.special", "sklearn.datasets"))
         )
 
     def __enter__(self) -> Isolation:

@@ -24,6 +24,7 @@ from vfl import checkpoint
 from vfl.attacks import Guess
 from vfl.data.cut import Shard
 from vfl.data.shard import labels_of, load_ids
+from vfl.errors import VflError
 from vfl.holding import TABLE_FILE, load_table, save_table
 from vfl.metrics.utility import Utility, gain
 from vfl.referee import Truth, everything, mark, metric_of, refuse_hinted
@@ -78,33 +79,36 @@ def tested(truth: Truth, found: Settled, folder: str) -> tuple[Tensor, Tensor]:
 
 
 def hint(
-    shard: Shard, folder: str, classes: int, grant: Mapping[str, Any], victims: Mapping[str, str], out: str
+    shard: Shard, folder: str, classes: int, grants: Mapping[str, Mapping[str, Any]], victims: Mapping[str, str]
 ) -> Figures:
-    """Write what the threat model grants to the folder `out`; returns how many labelled rows of each class that is.
+    """Write what the threat model grants each attack to the folder that `grants` names it by.
 
-    `grant` holds `labelled_rows` and `known_rows` (`None` for all training rows: an upper-bound run), `prior`,
+    A grant holds `labelled_rows` and `known_rows` (`None` for all training rows: an upper-bound run), `prior`,
     `scores`, `victim_models`, and the `seeds` of the draw. `victims` are the folders of the parties under attack.
+    Returns how many labelled rows of each class each grant has.
     """
     truth, _ = open_truth(shard, folder, classes)
+    return {out: _hint(truth, folder, grant, victims, Path(out)) for out, grant in grants.items()}
+
+
+def _hint(truth: Truth, folder: str, grant: Mapping[str, Any], victims: Mapping[str, str], out: Path) -> list[int]:
     seeds: Seeds = grant["seeds"]
     every = grant["labelled_rows"] is None
     granted = everything(truth) if every else labelled(truth, grant["labelled_rows"], seeds)
     tensors = {"rows": granted.rows, "labels": granted.labels}
     if grant["prior"]:
-        counts = torch.bincount(truth.labels.open()[: truth.train], minlength=classes)
+        counts = torch.bincount(truth.labels.open()[: truth.train], minlength=truth.classes)
         tensors["prior"] = counts.double() / counts.sum()
     if grant["scores"]:
         found, _ = checkpoint.load(Path(folder) / SCORES_FILE)
         tensors |= {"score_rows": found["rows"], "scores": found["scores"]}
-    checkpoint.save(Path(out) / GRANT_FILE, tensors, {})
+    checkpoint.save(out / GRANT_FILE, tensors, {})
     order = torch.randperm(truth.train, generator=seeds.torch("known"))
     known = order if grant["known_rows"] is None else order[: grant["known_rows"]]
     for party, place in victims.items():
         if grant["victim_models"] or len(known):
-            _hint_victim(
-                Path(place), known.sort().values, grant["victim_models"], Path(out) / f"victim-{party}.safetensors"
-            )
-    return {"granted": torch.bincount(granted.labels, minlength=classes).tolist()}
+            _hint_victim(Path(place), known.sort().values, grant["victim_models"], out / f"victim-{party}.safetensors")
+    return torch.bincount(granted.labels, minlength=truth.classes).tolist()
 
 
 def _hint_victim(place: Path, known: Tensor, models: bool, out: Path) -> None:
@@ -116,18 +120,32 @@ def _hint_victim(place: Path, known: Tensor, models: bool, out: Path) -> None:
 
 
 def marks(
-    shard: Shard, folder: str, classes: int, guesses: Mapping[str, Any], victims: Mapping[str, str], seeds: Seeds
+    shard: Shard,
+    folder: str,
+    classes: int,
+    guesses: Mapping[str, Mapping[str, Any]],
+    victims: Mapping[str, str],
+    networks: Mapping[str, Any],
 ) -> Figures:
-    """Return the figures of one attack: of its `guess`, and its upper bound from the guess it made knowing all.
+    """Return the figures of each attack by its key: of its `guess`, and its bound from the `upper` one that knew all.
 
-    `guesses` also names the `grant` the guess was made with, and the `networks` of the parties.
+    Each entry of `guesses` also names the `grant` its guess was made with and the `seeds` of its intervals; `networks`
+    are those of the parties. A guess that cannot be marked has an `error` instead: it must not lose the others.
     """
     truth, _ = open_truth(shard, folder, classes)
     tables = {party: load_table(Path(place) / TABLE_FILE)[:2] for party, place in victims.items()}
-    truth = replace(truth, tables=tables)
-    guess = read_guess(guesses["guess"])
-    refuse_hinted(guess, read_hints(Path(guesses["grant"]), guesses["networks"], Seeds(0)))
-    return figures_of(guess, read_guess(guesses["upper"]), truth, seeds)
+    asked, _ = checkpoint.load(Path(folder) / SCORES_FILE)
+    truth = replace(truth, tables=tables, answers=(asked["rows"], asked["scores"].argmax(dim=1)))
+    found: Figures = {}
+    for key, made in guesses.items():
+        try:
+            guess = read_guess(made["guess"])
+            refuse_hinted(guess, read_hints(Path(made["grant"]), networks, Seeds(0)))
+            found[key] = figures_of(guess, read_guess(made["upper"]), truth, made["seeds"])
+        except Exception as error:  # whatever an attack left in its guess
+            told = str(error) if isinstance(error, VflError) else f"{type(error).__name__}: {error}"
+            found[key] = {"target": None, "error": f"it failed: {told}"}
+    return found
 
 
 def figures_of(guess: Guess, best: Guess, truth: Truth, seeds: Seeds) -> Figures:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from parties.outbox import Mounted
 from parties.spec import Spec
 from parties.teacher import Teach
-from vfl.defenses import Hook, LabelContext, LabelTransform, Penalty, PenaltyContext, Wrap, hard
+from vfl.attacks import Steers
+from vfl.defenses import Defense, Hook, LabelContext, LabelTransform, Penalty, PenaltyContext, Wrap, hard
+from vfl.methods import TrainOptions
 from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import Batch, PartyId, Step
@@ -74,7 +77,21 @@ class Mounts:
         return self.seeds.scope("defense", place)
 
 
-def mount(specs: Sequence[Spec], seeds: Seeds, classes: int) -> Mounts:
-    """Build a party's stack."""
-    members = tuple(cast(Hook, build("defense", spec)) for spec in specs)
+def mount(specs: Sequence[Spec], seeds: Seeds, classes: int, tampers: Sequence[Spec] = ()) -> Mounts:
+    """Build a party's stack; behind its defenses come the active attacks of its own that tamper with what it sends."""
+    tampering = [member for spec in tampers if isinstance(member := build("attack", spec), Defense)]
+    members = (*(cast(Hook, build("defense", spec)) for spec in specs), *tampering)
     return Mounts(members, seeds, classes)
+
+
+def steered(options: TrainOptions, tampers: Sequence[Spec]) -> TrainOptions:
+    """Return how a party trains whose active attacks get hold of its optimizer."""
+    members = [member for spec in tampers if isinstance(member := build("attack", spec), Steers)]
+
+    def make(parameters: Iterable[nn.Parameter]) -> Optimizer:
+        optimizer = options.make_optimizer(parameters)
+        for member in members:
+            member.steer(optimizer)
+        return optimizer
+
+    return replace(options, make_optimizer=make) if members else options

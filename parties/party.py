@@ -388,7 +388,7 @@ def join(
     channel = Channel(spec.party, spec.credentials) if spec.channel else None
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
     hops = {hop.name: hop for hop in run_hops(spec)}
-    mounts = mount(spec.defenses, spec.seeds, spec.classes)
+    mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
     watched = gate(sender, mounts.members, own, outbox.last)
     inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)

@@ -106,7 +106,7 @@ class Rows:
 
     def features(self) -> Batch:
         """Return the features of every aligned row in handle order, without labels."""
-        return Batch(torch.arange(len(self._order)), *self._table.take(self._order))
+        return Batch(torch.arange(self._aligned), *self._table.take(self._order[: self._aligned]))
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step; the same object for every hop of a step."""

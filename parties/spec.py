@@ -83,6 +83,7 @@ class PartySpec:
     seeds: Seeds
     shared: Seeds
     defenses: tuple[Spec, ...] = ()
+    tampers: tuple[Spec, ...] = ()
     codec: Codec = "raw"
     channel: bool = False
     credentials: Credentials | None = None

@@ -19,7 +19,7 @@ from vfl.transcript import Hints
 from vfl.types import Batch, PartyId, TableSchema
 
 _NONE = torch.empty(0, dtype=torch.int64)
-_METRICS = {"features": "reconstruction", "membership": "membership", "proportion": "proportion"}
+_METRICS = {"features": "reconstruction", "membership": "membership", "proportion": "proportion", "outcome": "damage"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Truth:
     """The classes of all aligned rows by handle, `(n,)` int64, sealed; handles below `train` are training rows.
 
     `tables` are the encoded tables of the parties under attack, by handle.
+    `answers` are handles of test rows and the class that the joint model gives each, `(m,)` each.
     `leftover` are the sorted handles of rows that one party holds, and their classes, `(m,)` each.
     """
 
@@ -34,6 +35,7 @@ class Truth:
     train: int
     classes: int
     leftover: tuple[Tensor, Tensor] = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    answers: tuple[Tensor, Tensor] = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
     tables: Mapping[PartyId, tuple[Batch, TableSchema]] = field(
         default_factory=dict[PartyId, tuple[Batch, TableSchema]]
     )
@@ -92,11 +94,24 @@ def answer(guess: Guess, truth: Truth) -> Tensor:
         return (guess.rows < truth.train).long()
     if guess.target in ("labels", "proportion"):
         return truth.of(guess.rows)
+    if guess.target == "outcome":
+        return _wrong(guess.rows, truth)
     batch, schema = truth.tables[guess.party]
     if not guess.columns or not set(guess.columns) <= set(schema.columns):
         raise VflError(f"the attack guessed columns {guess.columns} of {guess.party}, which has {schema.columns}")
     values = column_values(batch, schema, guess.columns)[guess.rows]
     return values[:, 0].long() if guess.target == "attribute" else values
+
+
+def _wrong(rows: Tensor, truth: Truth) -> Tensor:
+    """Return 1 where the joint model answers a test row wrongly, 0 where rightly, -1 for rows not asked about."""
+    asked, classes = truth.answers
+    given = torch.full((len(truth.labels.open()),), -1)
+    given[asked] = classes
+    told = torch.full_like(rows, -1)
+    own = rows < len(given)
+    told[own] = given[rows[own]]
+    return torch.where(told < 0, told, (told != truth.of(rows)).long())
 
 
 def metric_of(guess: Guess, truth: Truth) -> str:

@@ -54,9 +54,8 @@ def names(family: str) -> list[str]:
 
 def entries(family: str) -> list[Entry]:
     """Return one `Entry` a member, sorted by name, importing none of them."""
-    folder = Path(__file__).parent / _package(family).removeprefix("vfl.")
-    paths = (path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_"))
-    found = (_entry(path, path.stat().st_mtime_ns) for path in paths)
+    paths = (path for path in sorted(_folder(family).glob("*.py")) if not path.name.startswith("_"))
+    found = (_stamped(path) for path in paths)
     return [entry for entry in found if entry is not None]
 
 
@@ -64,7 +63,7 @@ def find(family: str, name: str) -> type[Any]:
     """Import and return the class registered under `name`; raises `RegistryError` with the nearest known name."""
     if ":" in name:
         return _out_of_tree(family, name)
-    if name not in names(family):
+    if not _has(family, name):
         raise RegistryError(unknown_name(family, name, names(family)))
     module = importlib.import_module(f"{_package(family)}.{name}")
     return getattr(module, class_name(name))
@@ -115,6 +114,16 @@ def _package(family: str) -> str:
     return FAMILIES[family]
 
 
+def _folder(family: str) -> Path:
+    return Path(__file__).parent / _package(family).removeprefix("vfl.")
+
+
+def _has(family: str, name: str) -> bool:
+    """Whether a member has this name; reads its own file alone, since a sweep builds thousands of members."""
+    path = _folder(family) / f"{name}.py"
+    return name.isidentifier() and not name.startswith("_") and path.is_file() and _stamped(path) is not None
+
+
 def _out_of_tree(family: str, name: str) -> type[Any]:
     module_name, _, attribute = name.partition(":")
     try:
@@ -126,6 +135,10 @@ def _out_of_tree(family: str, name: str) -> type[Any]:
     if not (isinstance(member, type) and dataclasses.is_dataclass(member)):
         raise RegistryError(f"got {name!r}, allowed a dataclass for a {family}; decorate it with @dataclass")
     return member
+
+
+def _stamped(path: Path) -> Entry | None:
+    return _entry(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1024)

@@ -110,7 +110,11 @@ class AdversaryView:
 
 
 def pool(envelopes: Iterable[Envelope], kind: Kind) -> Pooled:
-    """Lay the envelopes of a kind end to end in step order; those of one step stand side by side, row by row."""
+    """Lay the envelopes of a kind end to end in step order; those of one step stand side by side, row by row.
+
+    Parties that collude may have been about different rows in a step, or not have taken part in it: what all of them
+    were about is laid out, in the order of the first, so that every body has the same width.
+    """
     by_step: dict[int, list[Envelope]] = {}
     for envelope in envelopes:
         if envelope.kind == kind:
@@ -118,8 +122,25 @@ def pool(envelopes: Iterable[Envelope], kind: Kind) -> Pooled:
     if not by_step:
         empty = torch.empty(0, dtype=torch.int64)
         return Pooled(empty, empty, torch.empty(0, 0))
-    groups = [by_step[step] for step in sorted(by_step)]
-    rows = [group[0].rows for group in groups]
-    steps = [torch.full_like(group[0].rows, group[0].step) for group in groups]
-    bodies = [torch.cat([envelope.body for envelope in group], dim=1) for group in groups]
+    widest = max(len(group) for group in by_step.values())
+    groups = [by_step[step] for step in sorted(by_step) if len(by_step[step]) == widest]
+    rows = [_shared([envelope.rows for envelope in group]) for group in groups]
+    steps = [torch.full_like(each, group[0].step) for each, group in zip(rows, groups, strict=True)]
+    bodies = [
+        torch.cat([_of(envelope, each) for envelope in group], dim=1) for each, group in zip(rows, groups, strict=True)
+    ]
     return Pooled(torch.cat(steps), torch.cat(rows), torch.cat(bodies))
+
+
+def _shared(rows: list[Tensor]) -> Tensor:
+    found = rows[0]
+    for other in rows[1:]:
+        found = found if torch.equal(found, other) else found[torch.isin(found, other)]
+    return found
+
+
+def _of(envelope: Envelope, rows: Tensor) -> Tensor:
+    if torch.equal(envelope.rows, rows):
+        return envelope.body
+    order = envelope.rows.argsort()
+    return envelope.body[order[torch.searchsorted(envelope.rows[order], rows)]]

@@ -48,13 +48,17 @@ ALIGNERS: dict[str, list[Options]] = {
 }
 
 ATTACKS: dict[str, list[Options]] = {
+    "active_model_completion": [{"steps": 30}],
     "attribute_inference": [{"known_rows": 100, "steps": 60}],
+    "batch_inversion": [{"steps": 40, "batches": 60}, {"steps": 40, "batches": 60, "top": "trained"}],
+    "binary_reconstruction": [{"known_rows": 100}, {"known_rows": 100, "deepest": 8}],
     "clustering": [{}, {"on": "embeddings", "rounds": 0}],
     "decoder": [{"known_rows": 100, "steps": 60}],
     "direct_label_inference": [{}],
     "direction": [{}, {"hints": 5}, {"hints": 5, "measure": "inner_product"}],
     "equality_solving": [{}],
     "exploit": [{"steps": 30, "hidden": 8}],
+    "generative_regression": [{"steps": 40}],
     "hint_norm": [{}, {"hints": 5}],
     "likelihood_ratio": [{}],
     "membership": [{}],
@@ -63,23 +67,28 @@ ATTACKS: dict[str, list[Options]] = {
     "norm": [{}, {"positives": "majority"}],
     "property_inference": [{}],
     "residue": [{}],
+    "sabotage": [{}, {"way": "noise"}, {"way": "misaligned"}, {"way": "free_riding", "share": 0.2}],
     "score_leakage": [{}],
     "spectral": [{}],
+    "unsplit_inversion": [{"rounds": 3, "rows": 600}],
     "unsplit_label": [{"steps": 30}],
 }
 
-LOGIT_WIDE = {"direct_label_inference", "equality_solving", "residue"}
+LOGIT_WIDE = {"batch_inversion", "direct_label_inference", "equality_solving", "generative_regression", "residue"}
 """Attacks on embeddings that are logits: their contract is run on a cut one wide."""
 
 ADVERTISER_LOOKS = {
     "attribute_inference": "coloured",
+    "binary_reconstruction": "advertiser",
     "decoder": "advertiser",
     "equality_solving": "advertiser",
+    "generative_regression": "advertiser",
     "model_inversion": "advertiser",
+    "unsplit_inversion": "advertiser",
 }
 """Attacks by the advertiser, and the recorded run that they replay; all others are by a publisher."""
 
-NUMERIC_ONLY = {"equality_solving"}
+NUMERIC_ONLY = {"equality_solving", "generative_regression"}
 """Attacks on a publisher without categorical columns."""
 
 IMPUTERS: dict[str, list[Options]] = {

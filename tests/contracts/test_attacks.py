@@ -40,7 +40,7 @@ class Flat(torch.nn.Module):
 
     def __init__(self, width: int, stream: torch.Generator) -> None:
         super().__init__()
-        self.weight = torch.randn(COLUMNS, width, generator=stream)
+        self.weight = torch.nn.Parameter(torch.randn(COLUMNS, width, generator=stream))
 
     def forward(self, batch: Batch) -> Tensor:
         return batch.numeric @ self.weight
@@ -52,6 +52,9 @@ class Added(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.bias = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h.sum(dim=1, keepdim=True) + self.bias
 
 
 def holding(stream: torch.Generator, rows: Tensor, *, width: int, models: bool, colours: bool = True) -> Holding:
@@ -204,12 +207,20 @@ def _members_auc(guess: Guess, view: AdversaryView) -> tuple[float, float]:
     return _mean_batch_auc(guess), 0.5
 
 
+def _damage(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+    """Answers drawn apart from the run are wrong as often on spoiled rows as on others."""
+    wrong = torch.rand(POPULATION, generator=torch.Generator().manual_seed(view.sent[0].rows.sum().item() % 1000))
+    wrong, hit = (wrong < 0.3).double()[guess.rows], guess.scores > 0
+    return float(wrong[hit].mean() - wrong[~hit].mean()), 0.0
+
+
 CHANCES = {
     "labels": _labels_auc,
     "proportion": _share_correlation,
     "features": _nothing_explained,
     "attribute": _ids_named,
     "membership": _members_auc,
+    "outcome": _damage,
 }
 
 

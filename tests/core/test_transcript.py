@@ -41,6 +41,24 @@ def test_pool_is_what_a_row_by_row_twin_gives(steps, parties, rng):
     assert list(zip(got.steps.tolist(), got.rows.tolist(), got.body.tolist(), strict=True)) == slow
 
 
+def test_colluding_parties_share_the_rows_and_steps_that_both_were_about():
+    """As under RISA, where a step's rows are the aligned ones and some of each party's own."""
+    one, other = torch.tensor([4, 1, 7, 90]), torch.tensor([7, 80, 4, 1])
+    lone = envelope(2, Kind.GRADIENT, PARTIES[0], one)
+    seen = pool(
+        [
+            envelope(1, Kind.GRADIENT, PARTIES[0], one),
+            envelope(1, Kind.GRADIENT, PARTIES[1], other),
+            lone,
+        ],
+        Kind.GRADIENT,
+    )
+    assert seen.rows.tolist() == [4, 1, 7]
+    assert seen.steps.tolist() == [1, 1, 1]
+    base = 1000.0 + seen.rows.double() * 10
+    assert torch.equal(seen.body.double(), torch.stack([base, base + 1, base + 100, base + 101], dim=1))
+
+
 def test_batches_are_the_steps_in_order():
     sizes = {7: 3, 2: 1, 30: 4}
     seen = pool(

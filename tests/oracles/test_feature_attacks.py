@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from vfl.attacks.attribute_inference import AttributeInference
+from vfl.attacks.binary_reconstruction import BinaryReconstruction, hidden_bits
 from vfl.attacks.decoder import Decoder
 from vfl.attacks.equality_solving import solve
+from vfl.attacks.generative_regression import GenerativeRegression
 from vfl.attacks.membership import Membership
 from vfl.attacks.model_inversion import ModelInversion
+from vfl.attacks.unsplit_inversion import UnsplitInversion
 from vfl.transcript import AdversaryView, Hints, Holding
 from vfl.types import Batch, Envelope, Kind, TableSchema
 
@@ -130,3 +133,76 @@ def test_membership_lengths_are_those_of_mahalanobis():
     centred = numeric.double() - numeric.double().mean(dim=0)
     inverse = torch.linalg.inv(torch.cov(centred.T, correction=0))
     assert torch.allclose(guess.scores, torch.einsum("ij,jk,ik->i", centred, inverse, centred), rtol=1e-3)
+
+
+def bits_view(h, numeric, known=50):
+    """Embeddings of a publisher whose columns are `numeric`, as an advertiser that knows some rows has them."""
+    rows = torch.arange(len(h))
+    schema = TableSchema(tuple(f"n{place}" for place in range(numeric.shape[1])))
+    none = torch.zeros(len(h), 0, dtype=torch.int64)
+    fresh = torch.nn.Sequential(Flat(), torch.nn.Linear(numeric.shape[1], h.shape[1]))
+    victim = Holding(Batch(rows[:known], numeric[:known], none[:known]), schema, fresh=fresh)
+    sent = (Envelope(0, Kind.EMBEDDING, "p", "advertiser", rows, h),)
+    return AdversaryView(("advertiser",), 2, (), sent, Hints(victims={"p": victim}))
+
+
+class Flat(torch.nn.Module):
+    """The numeric columns of a batch."""
+
+    def forward(self, batch: Batch):
+        return batch.numeric
+
+
+def test_binary_columns_are_read_off_a_linear_bottom_and_not_off_a_bent_one():
+    draw = stream()
+    bits = (torch.rand(400, 5, generator=draw) < torch.tensor([0.5, 0.3, 0.1, 0.6, 0.2])).float()
+    numeric = torch.cat([2 * bits - 0.7, torch.randn(400, 3, generator=draw)], dim=1)
+    z = numeric @ torch.randn(8, 10, generator=draw) + torch.randn(10, generator=draw)
+    found = BinaryReconstruction().infer(bits_view(z, numeric), draw)
+    assert torch.allclose(found.scores[:, :5], numeric[50:, :5])
+    assert nmse(found.scores[:, 5:], numeric[50:, 5:]) > 0.9
+    bent = BinaryReconstruction().infer(bits_view(z.tanh(), numeric), draw)
+    assert nmse(bent.scores, numeric[50:]) > 0.9
+
+
+def test_the_search_for_bits_finds_every_binary_column_once():
+    """With more columns than the search goes deep it finds nothing rather than something else."""
+    draw = stream(1)
+    bits = (torch.rand(200, 7, generator=draw) < 0.4).double()
+    z = bits @ torch.randn(7, 7, generator=draw).double()
+    found = hidden_bits(z, 12, 1e-3)
+    for column in bits.T:
+        same = (found == column[:, None]).all(dim=0) | (found == 1 - column[:, None]).all(dim=0)
+        assert int(same.sum()) == 1
+    assert hidden_bits(z, 5, 1e-3).shape[1] == 0
+
+
+def test_unsplit_inversion_fails_on_a_dense_first_layer():
+    """The misfit can be driven to 0 by wrong inputs, so a good guess here would be a peek."""
+    draw = stream(2)
+    numeric = torch.randn(300, 4, generator=draw)
+    z = numeric @ torch.randn(4, 8, generator=draw)
+    guess = UnsplitInversion(rows=150).infer(bits_view(z, numeric, known=1), draw)
+    assert nmse(guess.scores, numeric[guess.rows]) > 0.6
+
+
+def test_generative_regression_reads_columns_through_scores_and_correlation():
+    draw, rows = stream(3), torch.arange(1200)
+    own = torch.randn(1200, 2, generator=draw)
+    numeric = torch.stack([own[:, 0] + 0.2 * torch.randn(1200, generator=draw), torch.randn(1200, generator=draw)], 1)
+    none = torch.zeros(1200, 0, dtype=torch.int64)
+    weight, mine = torch.tensor([[2.0], [0.0]]), torch.tensor([[0.5], [-0.5]])
+    bottoms = [torch.nn.Sequential(Flat(), torch.nn.Linear(2, 1, bias=False)) for _ in range(2)]
+    for bottom, value in zip(bottoms, (weight, mine), strict=True):
+        bottom[1].weight.data = value.T
+    top = torch.nn.Linear(2, 1, bias=False)
+    top.weight.data = torch.ones(1, 2)
+    chance = (numeric @ weight + own @ mine).sigmoid()
+    scores = (Envelope(0, Kind.SCORE, "advertiser", "referee", rows, torch.cat([1 - chance, chance], dim=1)),)
+    schema = TableSchema(("a", "b"))
+    victim = Holding(Batch(rows[:0], numeric[:0], none[:0]), schema, bottoms[0])
+    held = {"advertiser": Holding(Batch(rows, own, none), schema, bottoms[1], top=top)}
+    view = AdversaryView(("advertiser",), 2, scores, (), Hints(victims={"p": victim}), own=held)
+    guess = GenerativeRegression(steps=800).infer(view, draw)
+    assert nmse(guess.scores[:, 0], numeric[:, 0]) < 0.5
+    assert nmse(guess.scores[:, 1], numeric[:, 1]) > 0.9

@@ -10,6 +10,7 @@ from scipy.stats import norm as normal
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
+from vfl.attacks.batch_inversion import BatchInversion
 from vfl.attacks.clustering import Clustering
 from vfl.attacks.direct_label_inference import DirectLabelInference
 from vfl.attacks.exploit import Exploit
@@ -122,6 +123,24 @@ def test_residue_attack_reads_weight_gradients_only():
     moved[:100, 0] += 5 * null
     first, second = (Residue().infer(view(each, own=holding(numeric)), draw).scores for each in (gradient, moved))
     assert torch.allclose(first, second, atol=1e-3)
+
+
+def test_batch_inversion_recovers_a_batch_of_no_more_rows_than_columns():
+    """The weight gradient of 30 rows on 40 columns pins each residue down; that of 300 rows does not."""
+    draw, found = stream(), {}
+    for rows in (30, 300):
+        design, h = torch.randn(rows, 40, generator=draw).double(), torch.randn(rows, 4, generator=draw).double()
+        labels = torch.randint(0, 4, (rows,), generator=draw)
+        others = torch.randn(rows, 4, generator=draw).double()
+        residue = (h + others).softmax(dim=1) - functional.one_hot(labels, 4)
+        guess = BatchInversion(steps=500).invert(design, h, residue, draw)
+        found[rows] = float((guess.argmax(dim=1) == labels).double().mean())
+        moved = residue + torch.linalg.svd(design.T).Vh[-1][:, None] * (rows > 40)
+        again = BatchInversion(steps=20).invert(design, h, moved, stream(3))
+        same = BatchInversion(steps=20).invert(design, h, residue, stream(3))
+        assert torch.allclose(again, same, atol=1e-4)
+    assert found[30] > 0.95
+    assert 0.3 < found[300] < 0.9
 
 
 def test_likelihood_ratio_reaches_the_optimum_of_two_gaussians():

@@ -38,6 +38,14 @@ def party(seed: int, labelled: bool = False) -> tuple[Rows, torch.Tensor]:
     return Rows(Resident(person[:, None], person.long()[:, None]), alignment, labels, Seeds(9).scope("shared")), person
 
 
+def test_the_table_left_for_after_the_run_holds_aligned_rows_alone():
+    rows, person = party(1)
+    table = rows.features()
+    assert torch.equal(table.rows, torch.arange(TRAIN + VALID + TEST))
+    assert torch.equal(person[table.numeric[:, 0].long()], person[table.categorical[:, 0]])
+    assert len(table.numeric) == len(table.categorical) == TRAIN + VALID + TEST
+
+
 def epoch(rows: Rows, number: int = 0, size: int = 16) -> list[torch.Tensor]:
     steps = [step for step, _ in phase_steps(Phase("train", (), epochs=number + 1, batch_size=size), TRAIN)]
     return [rows.batch(step).rows for step in steps if step.epoch == number]

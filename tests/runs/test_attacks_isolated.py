@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from experiments.threat import check_threat
 from parties.isolate import Isolation
 from tests.contracts.members import ADVERTISER_LOOKS, ATTACKS
 from vfl import checkpoint
-from vfl.errors import PeekError, ThreatError
+from vfl.errors import ConfigError, PeekError, RegistryError, ThreatError
 
 HINTS = {"labelled_rows": 100, "known_rows": 100, "prior": True, "scores": True, "victim_models": True}
 SPLIT = {"name": "columns", "publisher": ["mean_radius", "mean_texture"], "advertiser": ["worst_area"]}
@@ -135,6 +136,16 @@ def test_a_peek_at_truth_or_at_another_party_is_caught(place, runs, isolation):
     assert Path(path).exists()
     with pytest.raises(PeekError, match="sees its view and nothing else"):
         attack(runs["publisher"], isolation, {"name": "cheating:Cheat", "path": path})
+
+
+def test_the_code_of_an_attack_from_outside_is_never_imported_here(runs, isolation):
+    own = str(runs["publisher"].run_dir / "parties" / "publisher" / "own.safetensors")
+    attack(runs["publisher"], isolation, {"name": "cheating:Cheat", "path": own})
+    assert "cheating" not in sys.modules
+    with pytest.raises(RegistryError, match="nowhere"):
+        attack(runs["publisher"], isolation, {"name": "cheating:nowhere"})
+    with pytest.raises(ConfigError, match="speed"):
+        attack(runs["publisher"], isolation, {"name": "cheating:Cheat", "path": own, "speed": 3})
 
 
 def test_its_own_folder_is_no_peek(runs, isolation):

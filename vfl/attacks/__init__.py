@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from vfl.defenses import SendContext, State
 from vfl.transcript import AdversaryView
 from vfl.types import Kind, PartyId
+
+__all__ = [
+    "Attack",
+    "Guess",
+    "Needs",
+    "SendContext",
+    "State",
+    "Steers",
+    "Target",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +31,8 @@ class Needs:
     `received` and `sent` are envelope kinds. `own_features` and `own_models` are what the adversary holds anyway.
     The threat model must grant the rest: `labelled_rows` rows of known label, the class `prior`, the `scores` of test
     rows returned to the adversary, `known_rows` training rows whose features at other parties it knows, and those
-    parties' `victim_models`. `binary_only` attacks are undefined above two classes.
+    parties' `victim_models`. `binary_only` attacks are undefined above two classes. An `active` attack tampers with the
+    run itself, so it is named in the run's own configuration and cannot be tried on a run recorded without it.
     """
 
     received: frozenset[Kind] = frozenset()
@@ -33,9 +45,10 @@ class Needs:
     scores: bool = False
     known_rows: int = 0
     victim_models: bool = False
+    active: bool = False
 
 
-Target = Literal["labels", "proportion", "features", "attribute", "membership"]
+Target = Literal["labels", "proportion", "features", "attribute", "membership", "outcome"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,9 @@ class Guess:
     * `proportion`: `(n,)`, the guessed share of class 1 in the entry's batch, the same for all of its rows;
     * `features`: `(n, columns)`, the encoded values of `columns` at `party` (a category by its id);
     * `attribute`: `(n, ids)`, greatest at the likeliest id of the one categorical column in `columns` at `party`;
-    * `membership`: `(n,)`, greater where the row is likelier to have been trained on.
+    * `membership`: `(n,)`, greater where the row is likelier to have been trained on;
+    * `outcome`: `(n,)`, 1 where the attack tampered with the row and 0 where it did not: the joint model's answer to it
+      is what is marked.
 
     `controls` are scores of the same shape by the same head from something that holds less (a random network, the
     adversary's own columns alone): what is no better than its control is no leakage of the wire.
@@ -61,6 +76,19 @@ class Guess:
     party: PartyId = ""
     columns: tuple[str, ...] = ()
     controls: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+
+@runtime_checkable
+class Steers(Protocol):
+    """What an active attack may do to its own party's training: it gets the optimizer before the first step.
+
+    One that tampers with what its party sends has the methods of a `vfl.defenses.Defense` and is mounted as one, behind
+    the party's real defenses.
+    """
+
+    def steer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Change how the optimizer steps; what it carries must be in `optimizer.state`, where checkpoints find it."""
+        ...
 
 
 class Attack(Protocol):

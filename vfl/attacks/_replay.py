@@ -11,11 +11,21 @@ from vfl.transcript import AdversaryView, Pooled
 def replayed(view: AdversaryView) -> tuple[Pooled, Tensor]:
     """Return the last gradient each row received, for each row's own loss, and `(n, dim)` the embeddings it answers."""
     seen = view.gradients().unscaled().last()
+    return seen, _answered(view, seen)
+
+
+def replayed_steps(view: AdversaryView, aligned: int) -> tuple[Pooled, Tensor]:
+    """Return every gradient received for handles below `aligned`, unscaled, and the embeddings they answer."""
+    seen = view.gradients().unscaled().below(aligned)
+    return seen, _answered(view, seen)
+
+
+def _answered(view: AdversaryView, seen: Pooled) -> Tensor:
     sent = view.embeddings()
     span = int(torch.cat([sent.rows, seen.rows, seen.rows.new_zeros(1)]).max()) + 1
     keys, order = (sent.steps * span + sent.rows).sort()
     place = torch.searchsorted(keys, seen.steps * span + seen.rows).clamp(max=max(len(keys) - 1, 0))
-    return seen, sent.body[order[place]].float()
+    return sent.body[order[place]].float()
 
 
 def by_prior(picked: Tensor, prior: Tensor) -> Tensor:
