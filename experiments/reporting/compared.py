@@ -47,21 +47,23 @@ def compare(study: Study) -> list[Compared]:
     found: list[Compared] = []
     for scene in study.scenes:
         base = study.baseline(scene)
-        found += _with_front([_compared(point, base, names) for point in study.within(scene)])
+        bare = None if base is None else worst(leaks_of(base, names))
+        found += _with_front(
+            [_compared(point, base, {} if bare is None else bare[1], names) for point in study.within(scene)]
+        )
     return found
 
 
-def _compared(point: Point, base: Point | None, names: Mapping[str, str]) -> Compared:
+def _compared(point: Point, base: Point | None, bare: Mapping[int, float], names: Mapping[str, str]) -> Compared:
     leaks = leaks_of(point, names)
     reached = worst(leaks)
     loss = saved = score = None
     if base is not None:
-        base_leaks = worst(leaks_of(base, names))
         losses = _differences(base.by_seed(UTILITY), point.by_seed(UTILITY))
         if point is not base:
             loss = over_seeds(list(losses.values()))
-            if reached is not None and base_leaks is not None:
-                saved = paired(base_leaks[1], reached[1])
+            if reached is not None:
+                saved = paired(bare, reached[1])
         score = over_seeds(list(_scores(leaks, losses).values()))
     return Compared(
         point=point,

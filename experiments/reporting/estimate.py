@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -39,7 +40,7 @@ class Estimate:
         """
         if self.n < 2 or self.std is None:
             return None
-        reach = float(stats.t.ppf(1 - alpha / 2, self.n - 1)) * self.std / math.sqrt(self.n)
+        reach = _quantile(1 - alpha / 2, self.n - 1) * self.std / math.sqrt(self.n)
         return self.value - reach, self.value + reach
 
     def clipped(self, least: float, most: float) -> Estimate:
@@ -52,6 +53,12 @@ class Estimate:
         """Return the one-sided upper bound that is too low with probability `alpha`."""
         both = self.bounds(2 * alpha)
         return None if both is None else both[1]
+
+
+@cache
+def _quantile(level: float, freedom: int) -> float:
+    """Return Student's t quantile; a report asks for the same few thousands of times."""
+    return float(stats.t.ppf(level, freedom))
 
 
 def over_seeds(values: Sequence[float], run_interval: Sequence[float] | None = None, over: str = "") -> Estimate | None:

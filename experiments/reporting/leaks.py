@@ -81,10 +81,11 @@ def short_names(points: Sequence[Point]) -> dict[str, str]:
 def worst(leaks: Mapping[str, Leak]) -> tuple[Estimate, dict[int, float]] | None:
     """Return the greatest advantage of any attack, seed by seed, and its mean; `None` where nothing attacked.
 
-    The greatest of several noisy figures is biased upwards a little: an error on the side of caution.
+    Of the seeds that every attack has a figure for: one that failed has not found nothing. The greatest of several
+    noisy figures is biased upwards a little: an error on the side of caution.
     """
-    seeds = sorted({seed for leak in leaks.values() for seed in leak.advantages})
-    by_seed = {seed: max(leak.advantages.get(seed, 0.0) for leak in leaks.values()) for seed in seeds}
+    shared = set.intersection(*(set(leak.advantages) for leak in leaks.values())) if leaks else set()
+    by_seed = {seed: max(leak.advantages[seed] for leak in leaks.values()) for seed in sorted(shared)}
     if not by_seed:
         return None
     only = max(leaks.values(), key=lambda leak: leak.advantage.value)

@@ -81,6 +81,13 @@ def test_the_worst_attack_is_taken_seed_by_seed():
     assert worst({}) is None
 
 
+def test_a_seed_that_an_attack_failed_on_is_no_seed_without_leakage():
+    rows = [trial(seed, [], 0.9, {"norm": 0.6, "direction": 0.9}) for seed in (0, 1)]
+    rows[1]["leakage.direction.leak_auc"] = None
+    (point,) = study(rows).points
+    assert worst(leaks_of(point))[1] == pytest.approx({0: 0.8})
+
+
 def test_one_attack_under_two_grants_is_two():
     rows = [
         trial(0, [], 0.9, {"norm": 0.7}, attack=[{"name": "norm", "positives": positives}])

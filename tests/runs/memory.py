@@ -22,7 +22,8 @@ def secrets(transcript: Path, rows: int = 5) -> list[bytes]:
             rows_of = [row.numpy().tobytes()[:24] for row in envelope.body[:rows]]
             found += [row for row in rows_of if len(set(row)) > 12]
             handles = envelope.rows[:8].numpy()
-            found += [handles.astype("<i4").tobytes(), handles.astype("<i8").tobytes()] if len(handles) == 8 else []
+            if len(handles) == 8 and (np.diff(handles) != 1).any():  # eight numbers in a row are in any process
+                found += [handles.astype("<i4").tobytes(), handles.astype("<i8").tobytes()]
     return list(dict.fromkeys(found))
 
 
