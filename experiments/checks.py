@@ -11,7 +11,6 @@ from experiments.rules import ADVERTISER, PUBLISHER
 from experiments.schema import Config, DefenseSpec, HintsSection
 from vfl.errors import ConfigError, RegistryError, ThreatError, UserError
 from vfl.registry import build
-from vfl.types import Kind
 
 if TYPE_CHECKING:
     from vfl.attacks import Needs
@@ -106,7 +105,7 @@ def _unheeded(config: Config, key: str, index: int, member: object) -> list[User
         return []  # the method is refused by its own name
     heeded: frozenset[str] = getattr(method, "heeds", frozenset())
     asked = {"labels": LabelTransform, "penalty": Penalty}
-    masked = getattr(method, "masked", False) and Kind.EMBEDDING in getattr(member, "kinds", ())
+    masked = getattr(method, "masked", False) and "embedding" in getattr(member, "kinds", ())
     if not masked and all(hook in heeded for hook, protocol in asked.items() if isinstance(member, protocol)):
         return []
     advice = "set method=vanilla or choose a defense that acts on what is sent"

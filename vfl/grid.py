@@ -236,14 +236,16 @@ def levels(hops: tuple[Hop, ...], side_by_side: bool = True) -> tuple[tuple[Stag
 
     Stages of one level need nothing of each other and run side by side. A hop waits for what it takes of other roles.
     One that takes what its own role has just sent runs beside those it was sent to, rather than before them. Where
-    nothing runs side by side there is no such beside, and as many hops as can share a message do.
+    nothing runs side by side there is no such beside, and as many hops as can share a message do: of publishers, who
+    may be several and send to each other, none that takes what another has sent.
     """
     level: dict[str, int] = {}
     last: dict[Role, int] = {}
     by_name = {hop.name: hop for hop in hops}
     for hop in hops:
         taken = [by_name[name] for name in hop.takes]
-        apart = [other.role != hop.role or (side_by_side and other.gives is not None) for other in taken]
+        beside = side_by_side or hop.role == Role.PUBLISHER
+        apart = [other.role != hop.role or (beside and other.gives is not None) for other in taken]
         after = [level[other.name] + later for other, later in zip(taken, apart, strict=True)]
         level[hop.name] = last[hop.role] = max([last.get(hop.role, 0), *after])
     if not side_by_side:

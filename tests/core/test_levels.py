@@ -49,3 +49,11 @@ def test_putting_hops_off_keeps_the_order_of_a_role() -> None:
     )
     found = [{stage.role: stage.names for stage in level} for level in levels(hops, side_by_side=False)]
     assert found == [{A: ("note", "ask")}, {P: ("answer",)}, {A: ("read",)}]
+
+
+def test_publishers_that_send_to_each_other_get_it_in_a_message_of_its_own() -> None:
+    """With both hops in one message the second would run on nothing: there are several publishers."""
+    hops = (Hop("offer", P, "offer", gives=Kind.CONTROL), Hop("agree", P, "agree", takes=("offer",)))
+    for side_by_side in (True, False):
+        found = [{stage.role: stage.names for stage in level} for level in levels(hops, side_by_side)]
+        assert found == [{P: ("offer",)}, {P: ("agree",)}]

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from torch import Tensor
 
 from vfl.crypto.pairwise import from_fixed, mask, shared_key, to_fixed
-from vfl.errors import ConfigError
+from vfl.errors import ConfigError, WireError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import Desk, TrainOptions
@@ -87,7 +87,10 @@ class MaskingPublisher(VanillaPublisher):
         return Outgoing(_NO_ROWS, dict.fromkeys(others, public[None, :]))
 
     def agree(self, step: Step, mail: Mail) -> Outgoing:
-        """Derive the keys that this publisher shares with each other one."""
+        """Derive the keys that this publisher shares with each other one; raises `WireError` where one is missing."""
+        missing = sorted({*self._desk.publishers} - {self._desk.party, *mail})
+        if missing:
+            raise WireError(f"{self._desk.party} got no key to mask with of {', '.join(missing)}; nothing is sent")
         self._take({party: envelope.body for party, envelope in mail.items()})
         return NOTHING
 
