@@ -33,6 +33,10 @@ class Progress(Protocol):
         """Hear that it is over."""
         ...
 
+    def tell(self, line: str) -> None:
+        """Hear a line that is to stay: one of a table that grows while the phase goes on."""
+        ...
+
 
 class Silent:
     """Says nothing."""
@@ -44,6 +48,9 @@ class Silent:
         """Say nothing."""
 
     def finish(self, phase: str) -> None:
+        """Say nothing."""
+
+    def tell(self, line: str) -> None:
         """Say nothing."""
 
 
@@ -81,6 +88,11 @@ class LineProgress:
         state = self._phases.pop(phase, None)
         if state is not None and self._clock() - state.started >= QUIET_S:
             self._say(phase, state, closing=True)
+
+    def tell(self, line: str) -> None:
+        """Write the line."""
+        self._stream.write(f"{line}\n")
+        self._stream.flush()
 
     def _known(self, phase: str) -> _Phase:
         if phase not in self._phases:
@@ -148,6 +160,10 @@ class BarProgress:
             end = bar.total if bar.total is not None else max(bar.completed, 1)
             self._bars.update(task, total=end, completed=end)
             self._bars.stop_task(task)
+
+    def tell(self, line: str) -> None:
+        """Write the line above the bars."""
+        self._bars.console.print(line, highlight=False, markup=False)
 
 
 @contextmanager

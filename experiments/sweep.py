@@ -7,6 +7,7 @@ whose every job is a clean fork; references that trials share are trained once.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -35,10 +36,11 @@ TRIALS, REFERENCES = "trials", "references"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One trial as it will run; `key` is its run id."""
+    """One trial as it will run; `key` is its run id, `label` what the axes set in it."""
 
     key: str
     config: Config
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,18 @@ def resolve(asked: Sequence[Asked], where: str) -> list[Resolved]:
     for each in asked:
         try:
             config, _, key = prepare(each.config)
-            found.setdefault(key, Resolved(Trial(key, config), dict(each.settings)))
+            settings = dict(each.settings)
+            found.setdefault(key, Resolved(Trial(key, config, _label(settings)), settings))
         except UserError as error:
             for one in getattr(error, "errors", (error,)):
                 placed = one if one.where else one.at(where=where)
                 errors.setdefault(str(placed), placed)
     raise_all(list(errors.values()))
     return list(found.values())
+
+
+def _label(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={json.dumps(value, separators=(',', ':'))}" for key, value in settings.items())
 
 
 def listed(trials: Sequence[Resolved]) -> list[dict[str, Any]]:
@@ -82,9 +89,12 @@ def sweep(trials: Sequence[Trial], out: Path, workers: int, resume: bool, progre
     left = [trial for trial in trials if status.get(trial.key) != "ok"]
     progress.start("sweep", len(left))  # those of an earlier call took no time of this one
     finished, failed = len(trials) - len(left), 0
+    labels = {trial.key: trial.label for trial in left}
+    width = max(map(len, labels.values()), default=0)
     for done, (key, error) in enumerate(_run_all(left, out, workers), start=1):
         finished, failed = finished + (not error), failed + bool(error)
-        progress.advance("sweep", done, results.summary(out, key))
+        progress.advance("sweep", done)
+        progress.tell(f"{labels[key]:<{width}}  {results.summary(out, key)}")
     progress.finish("sweep")
     shutil.rmtree(out / REFERENCES, ignore_errors=True)
     counts = {"trials": len(trials), "finished": finished, "failed": failed}

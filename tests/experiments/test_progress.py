@@ -79,6 +79,19 @@ def test_bars_show_phases_on_a_terminal(stream):
     assert "10/10" in stream.getvalue()
 
 
+def test_a_line_that_is_to_stay_stands_above_the_bars_and_among_the_lines(stream):
+    with on_stderr(stream) as progress:
+        progress.tell("seed=0  [0.71]")
+    assert stream.getvalue() == "seed=0  [0.71]\n"
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    with on_stderr(terminal) as progress:
+        progress.start("sweep", 2)
+        progress.tell("seed=0  [0.71]")
+    assert "seed=0  [0.71]" in terminal.getvalue()
+    assert terminal.getvalue().index("seed=0") < terminal.getvalue().rindex("sweep")
+
+
 def test_lines_where_stderr_is_no_terminal(stream):
     with on_stderr(stream) as progress:
         assert isinstance(progress, LineProgress)
