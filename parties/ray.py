@@ -161,6 +161,7 @@ class RayCarrier:
             while under_way:
                 yield _reports(self.roster, leaves, ray.get(under_way.popleft(), timeout=self.timeout_s))
         except (RayError, VflError) as error:
+            self._teardown()  # first: what is dropped of a live graph reads its channels once more, a dead party's too
             under_way.clear()
             raise _explain(error, "a party") from error
         finally:
