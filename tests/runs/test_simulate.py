@@ -248,6 +248,9 @@ def test_what_is_refused_after_training_loses_no_training(tmp_path: Path, monkey
         patch.setattr("experiments.run.attack_all", refuse)
         with pytest.raises(UserError):
             run(tmp_path / "run", attack=[{"name": "norm"}])
+        with pytest.raises(UserError):
+            run(tmp_path / "no checkpoint", attack=[{"name": "norm"}], train={"epochs": 1, "checkpoint_every": 0})
+    assert (tmp_path / "no checkpoint" / "steps.parquet").exists()
     row = run(tmp_path, resume=tmp_path / "run", attack=[{"name": "norm"}])
     assert row["leakage"]["norm"]["leak_auc"] is not None
 
