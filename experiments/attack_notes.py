@@ -83,8 +83,8 @@ CHECKS = (
 
 OPENING = """# Attacks against defenses
 
-Made by `python -m experiments.attack_matrix --rows DIR` from `vfl sweep configs/sweep/attack_matrix.yaml --out DIR --resume`
-with `VFL_DATA` set; one line a trial in `rows/attacks.jsonl`. {done} of the {trials} trials that the sweep asks for had
+Made by `python -m experiments.attack_matrix --rows DIR` from `vfl sweep configs/sweep/attack_matrix.yaml --out DIR
+--resume` with `VFL_DATA` set; one line a trial in `rows/attacks.jsonl`. {done} of the {trials} trials that the sweep asks for had
 ended when this was written (November 2026, two shared cores); what is missing says `not run`, and the same command goes
 on with it.
 
