@@ -1,7 +1,7 @@
 """Write attack x defense tables from the rows of a sweep.
 
-`vfl sweep configs/sweep/attacks.yaml --out DIR --resume` makes the trials, and `configs/sweep/attack_checks.yaml` those
-held against published figures. `python -m experiments.attack_matrix --rows DIR..` keeps one line a trial in
+`vfl sweep configs/sweep/attack_matrix.yaml --out DIR --resume` makes the trials, and `configs/sweep/attack_checks.yaml`
+those held against published figures. `python -m experiments.attack_matrix --rows DIR..` keeps one line a trial in
 `docs/results/rows/attacks.jsonl`; it and `python -m experiments.attack_matrix` alone write `docs/results/attacks.md`.
 """
 
@@ -24,7 +24,7 @@ from vfl.metrics.tradeoff import defense_score, scores_by_type
 
 ROWS = Path("docs/results/rows/attacks.jsonl")
 TABLE = Path("docs/results/attacks.md")
-SWEEP = Path("configs/sweep/attacks.yaml")
+SWEEP = Path("configs/sweep/attack_matrix.yaml")
 HEADLINES = {
     "labels": ("sign_free", "accuracy"),
     "proportion": ("mae",),
