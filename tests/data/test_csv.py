@@ -265,7 +265,7 @@ def set_cell(row, place, value):
             r"a\.csv: id: got 'user-\d+' in rows 3 and 321, allowed each key once",
         ),
         ("a.csv", set_cell(7, 0, ""), r"a\.csv: id: got no key in row 7"),
-        ("a.csv", set_cell(9, 1, "much"), r"a\.csv: spent: got 'much' in row 9, allowed numbers"),
+        ("a.csv", set_cell(9, 1, "much"), r"a\.csv: spent: got 'much' in row 9, allowed finite numbers"),
         (
             "a.csv",
             lambda lines: [lines[0].replace("spent", "y"), *lines[1:]],
