@@ -29,6 +29,7 @@ from experiments.progress import Progress, Silent
 from experiments.run import Shared, prepare, simulate
 from experiments.schema import Config
 from parties.isolate import Isolation
+from parties.memory import forget_peak
 from vfl.errors import UserError
 
 TRIALS, REFERENCES, ALIGNMENTS = "trials", "references", "alignments"
@@ -152,6 +153,7 @@ def run_trial(config: Config, key: str, out: str) -> str:
         _warm.append(Isolation())
     shared = Shared(_warm[0], Path(out) / REFERENCES, Path(out) / ALIGNMENTS)
     began = time.perf_counter()
+    forget_peak()
     try:
         run = simulate(config, folder, ray_address=None, resume=None, progress=Silent(), shared=shared)
     except Exception as error:  # a trial that fails must not stop the others, whatever it failed of

@@ -6,7 +6,6 @@ messages between it and the wire.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from parties.entry import Entry
 from parties.failure import failed
 from parties.gate import FLAGS_FILE, Gate, gate
+from parties.memory import peak_rss_mb
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
 from parties.renewing import renew
@@ -345,10 +345,9 @@ class Party:
             self.outbox.recorder.flush()
         self._save("final", -1)
         self.player.close()
-        peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.items()}
         counts = {f"bytes/{kind.value}": count for kind, count in self.outbox.sent_bytes.items()}
-        return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts, **self._flags()})
+        return ConfigRecord({"peak_rss_mb": peak_rss_mb(), **chains, **counts, **self._flags()})
 
     def _flags(self) -> dict[str, list[int]]:
         """Write which rows the guards flagged to this party's own folder, and return how many."""

@@ -18,8 +18,7 @@ ALIKE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """A defense, and how sure its cost and its help are. An empty grade: on average it costs too much or hides
-    nothing.
+    """A defense, and how sure its cost and its help are; a grade is empty where the average says no.
 
     `looks` is how many defenses were looked at: a choice among many is firm where it would hold for each of them.
     """
