@@ -43,6 +43,7 @@ from parties.faults import faulty
 from parties.isolate import Isolation
 from parties.local import local_grid
 from parties.spec import PartySpec
+from parties.twin import TWIN
 from vfl.compat_flwr import COORDINATOR_NODE, new_context
 from vfl.coordinator import MANY_IDS, Fit, server_app
 from vfl.coordinator import Progress as Fitted
@@ -205,6 +206,11 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
         rundir.write_steps(out, fitted.progress, config.train.batch_size)
         rundir.write_status(out, "reference", 0, 0)
         progress.start("reference", 0)
+        if TWIN in config.references:
+            unsigned = [replace(spec, credentials=None) for spec in specs]
+            place = str(party_folder(out, REFEREE) / TWIN)
+            twin = {"specs": unsigned, "plan": coordinator_plan(config), "folder": place}
+            isolation.call("parties.twin:train_twin", twin)
         figures = isolation.call("parties.judging:judge", _judging(config, specs, out, _cache(config, world, call)))
         progress.finish("reference")
         rundir.write_status(out, "attack", 0, len(config.attack))

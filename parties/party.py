@@ -34,7 +34,7 @@ from vfl.grid import KEEP, PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build, find
 from vfl.store import TranscriptWriter
-from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Role, Step
+from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Pool, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
@@ -280,6 +280,7 @@ class Party:
             self.outbox.send(
                 Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], body),
                 outgoing.by_class,
+                learning=step.pool not in (Pool.VALID, Pool.TEST),
             )
             for party, body in outgoing.bodies.items()
             if party not in self.absent
@@ -390,7 +391,7 @@ def join(
     hops = {hop.name: hop for hop in run_hops(spec)}
     mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
-    watched = gate(sender, mounts.members, own, outbox.last)
+    watched = gate(sender, outbox.mounted, own, outbox.last)
     inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)
     masked = getattr(find("method", str(spec.method["name"])), "masked", False)
     party = Party(spec, player, outbox, inbox, watched, channel, hops, entry, masked)
