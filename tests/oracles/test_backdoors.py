@@ -162,7 +162,7 @@ def run(tmp_path_factory):
 
         def call(asked):
             folder = tmp_path_factory.mktemp("runs")
-            shared = Shared(isolation, folder / "references")
+            shared = Shared(isolation, folder / "references", folder / "alignments")
             return simulate(asked, folder / "run", ray_address=None, resume=None, progress=Silent(), shared=shared)
 
         yield call

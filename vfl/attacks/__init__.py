@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import ReceiveContext, SendContext, State, Verdict
 from vfl.transcript import AdversaryView
 from vfl.types import Kind, PartyId
 
@@ -17,10 +17,12 @@ __all__ = [
     "Attack",
     "Guess",
     "Needs",
+    "ReceiveContext",
     "SendContext",
     "State",
     "Steers",
     "Target",
+    "Verdict",
 ]
 
 

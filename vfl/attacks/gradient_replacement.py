@@ -9,10 +9,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from vfl.attacks import Guess, Needs, SendContext, State
+from vfl.attacks import Guess, Needs, ReceiveContext, SendContext, State, Verdict
 from vfl.attacks._lookalike import SERVED, learned, reference_row, watching
 from vfl.attacks._tampering import paired, share_of, spread, watched
-from vfl.defenses import ReceiveContext, Verdict
 from vfl.seeds import Seeds
 from vfl.transcript import AdversaryView
 from vfl.types import Batch, Kind, Role

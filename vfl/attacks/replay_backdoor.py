@@ -8,10 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vfl.attacks import Guess, Needs, SendContext, State
+from vfl.attacks import Guess, Needs, ReceiveContext, SendContext, State, Verdict
 from vfl.attacks._lookalike import SERVED, learned, reference_row
 from vfl.attacks._tampering import spread, watched
-from vfl.defenses import ReceiveContext, Verdict
 from vfl.transcript import AdversaryView
 from vfl.types import Kind, Role
 

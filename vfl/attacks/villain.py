@@ -9,10 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vfl.attacks import Guess, Needs, SendContext, State
+from vfl.attacks import Guess, Needs, ReceiveContext, SendContext, State, Verdict
 from vfl.attacks._lookalike import SERVED, learned, reference_row, watching
 from vfl.attacks._tampering import no_rows, share_of, spread, watched
-from vfl.defenses import ReceiveContext, Verdict
 from vfl.transcript import AdversaryView
 from vfl.types import Kind, Role
 
