@@ -4,6 +4,7 @@ its start, and updates after every mini-batch."""
 from __future__ import annotations
 
 import copy
+import itertools
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def central(asked, folder: Path, rounds: list[Step]) -> dict[str, nn.Module]:
     for step in rounds:
         begun = bottoms[0] = copy.deepcopy(live)
         edges = [step.size * place // -(-step.size // BATCH) for place in range(-(-step.size // BATCH) + 1)]
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in itertools.pairwise(edges):
             begun.zero_grad()
             ours.zero_grad()
             small = Step(0, "train", step.pool, step.epoch, step.start + start, stop - start, shuffle=True)
