@@ -46,7 +46,10 @@ def attack_all(
     """Return the figures of each attack by its key; of one that failed, its `error`.
 
     The referee writes all grants in one job and marks all guesses in another; between them each attack has its own.
+    Without an attack neither has anything to do, nor, where nothing is recorded, anything to read.
     """
+    if not attacks:
+        return {}
     progress.start("attack", len(attacks))
     with tempfile.TemporaryDirectory(prefix="vfl-attack-") as scratch:
         asked = [_Asked.of(target, spec, Path(scratch)) for spec in attacks]

@@ -5,7 +5,6 @@ Arguments are references and folders; results are JSON. Nothing row-level leaves
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -193,9 +192,7 @@ def _kept(cache: str | None, name: str, make: Callable[[], Tensor]) -> Tensor:
         return make()
     path = Path(cache) / f"{name}.safetensors"
     if not path.exists():
-        own = path.with_name(f"{name}-{os.getpid()}.safetensors")
-        checkpoint.save(own, {"scores": make()}, {})
-        own.replace(path)
+        checkpoint.save_shared(path, {"scores": make()}, {})
     return checkpoint.load(path)[0]["scores"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,13 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object])
     text = json.dumps(dict(facts))
     metadata = {"facts": text, "sha256": _checksum(tensors, text)}
     write_whole(path, safetensors.torch.save(dict(tensors), metadata=metadata))
+
+
+def save_shared(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
+    """Do as `save` where processes, of one machine or several, may write the same file at once: the last one stays."""
+    own = path.with_name(f"{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    save(own, tensors, facts)
+    own.replace(path)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
