@@ -211,7 +211,7 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
         specs = [replace(spec, alignments=kept) for spec in specs]
     with Isolation() if call.shared is None else nullcontext(call.shared.isolation) as isolation:
         fitted, path = _train(config, world, specs, out, call, progress)
-        rundir.write_steps(out, fitted.progress, config.train.batch_size)
+        rundir.write_steps(out, fitted.progress, config.train.round_rows)
         rundir.write_status(out, "reference", 0, 0)
         progress.start("reference", 0)
         if TWIN in config.references:

@@ -109,6 +109,7 @@ class Party:
         A message that was acted on before is answered again and changes nothing.
         """
         self.entry.admit(message.content)
+        self._require_met()
         step, names = read_step(message.content)
         before = self.entry.answered(step.index, names, message.content)
         if before is not None:
@@ -118,6 +119,12 @@ class Party:
         content = self._act(step, hops, received)
         self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)
+
+    def _require_met(self) -> None:
+        """Raise `PartyGoneError` where the others were greeted by a process that this one has taken the place of."""
+        if self.channel is not None and not self.channel.met:
+            party = self.spec.party
+            raise PartyGoneError(f"{party} died: its process was started anew and has not met the others", party)
 
     def choose_epoch(self, step: Step, mail: Mail) -> Outgoing:
         """Keep the weights of this epoch, the best so far, and tell the publishers to keep theirs, `(1, 1)`."""
@@ -137,6 +144,8 @@ class Party:
         call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
         if call is not None and call == self.called[0]:
             return reply(self.called[1], message)
+        if name not in ("hello", "meet"):
+            self._require_met()
         content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
         if isinstance(answer, ConfigRecord):
