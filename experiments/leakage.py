@@ -23,7 +23,7 @@ __all__ = ["Target", "attack_all", "check_threat", "check_took_part", "require_t
 
 JOBS = "parties.judging"
 GRANTED = ("labelled_rows", "known_rows", "prior", "scores", "victim_models")
-HEADLINES = ("damage", "leak_auc", "auc", "mae", "nmse", "accuracy")
+HEADLINES = ("damage", "asr", "leak_auc", "auc", "mae", "nmse", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,12 @@ def load_progress(out: Path) -> Fitted | None:
         raise UserError(f"is not as it was written ({type(error).__name__}); {advice}", where=str(path)) from None
 
 
+def clear_progress(out: Path) -> None:
+    """Remove what `save_progress` wrote: the run has ended, and the next one begins at its beginning."""
+    for name in (COORDINATOR_FILE, PREVIOUS_FILE):
+        (out / name).unlink(missing_ok=True)
+
+
 def _checksum(fields: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 

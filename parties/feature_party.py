@@ -67,7 +67,7 @@ class FeatureParty:
         place, leftover = spec.roster.ids().index(spec.party), leftover_order(len(alignment.only), spec.seeds)
         base = leftover_base(place)
         schema = self._schema = encoder.schema
-        mounts = mount(spec.defenses, spec.seeds, spec.classes)
+        mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
         labels = _training_labels(local, alignment)
         self._rows = Rows(table, alignment, labels, spec.shared, base, leftover)
         if labels is not None and mounts.changes_labels:

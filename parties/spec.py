@@ -35,10 +35,12 @@ class TrainSpec:
     lr: float = 1e-3
     threads: int = 1
     stale: int = 0
+    several: int = 1
 
     def options(self) -> TrainOptions:
         """Return these options as methods use them."""
-        return TrainOptions(self.epochs, self.batch_size, partial(make_optimizer, self.optimizer, self.lr), self.stale)
+        make = partial(make_optimizer, self.optimizer, self.lr)
+        return TrainOptions(self.epochs, self.batch_size, make, self.stale, self.several)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from experiments.reporting.estimate import LEVEL, Estimate, over_seeds
 from experiments.reporting.points import Point, known, missing, parsed
 from vfl.registry import entries
 
-HEADLINES = ("leak_auc", "nmse", "mae", "accuracy", "auc")
+HEADLINES = ("leak_auc", "nmse", "mae", "accuracy", "auc", "asr", "damage")
 NAMES = {
     "leak_auc": "leak AUC",
     "auc": "AUC",
