@@ -17,6 +17,7 @@ from experiments.bench.figures import Figure
 from experiments.config import parse, resolved
 from experiments.progress import Silent
 from experiments.run import simulate
+from vfl.seeds import Seeds
 
 ALLOWED_S = 10.0
 SEEDS = 20
@@ -54,7 +55,7 @@ def _seconds(command: list[str]) -> float:
 def _write(out: Path, count: int, folder: Path) -> None:
     """Write the row of one real run under many defenses, strengths and seeds, its figures moved at random."""
     run = simulate(parse(RUN), folder, ray_address=None, resume=None, progress=Silent())
-    draws = np.random.default_rng(0)
+    draws = Seeds(0).numpy("figures")
     for number in range(count):
         place, seed = divmod(number, SEEDS)
         name, strength = ("marvell", "s") if place % 2 else ("gaussian_noise", "ratio")
