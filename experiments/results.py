@@ -3,7 +3,9 @@
 A file is written whole or not at all and named by its trial, so any number of workers write at once and a trial that
 is run again replaces its row. Columns: `trial`, `status` (ok | failed), `error`, `wall_s`, `peak_rss_mb`, `bytes`;
 `config.*`, the resolved configuration; and the figures of the run's row under their dotted names (`gain.auc.value`,
-`leakage.norm.leak_auc`). Lists and stacks of members are compact JSON text. `schema` is the version of all this.
+`leakage.norm.leak_auc`). Lists and stacks of members are compact JSON text. `wall_s` is that of the
+trial as it went: references and a private alignment that another trial of its sweep had made cost it nothing.
+`schema` is the version of all this.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ from experiments.folder import CONFIG, ROW, finished, later_attacks, read_row
 from experiments.present import size
 from experiments.progress import duration
 from vfl.errors import UserError
-from vfl.store import write_whole
+from vfl.whole import write_whole
 
 SCHEMA = 1
+ONE_ROW: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+"""What pays over many rows is all there is in a file of one: without it the file is two thirds, and read as quickly."""
 ROWS = "rows"
 """Folder of a sweep that holds its rows."""
 
@@ -75,7 +79,7 @@ def write(out: Path, row: Row) -> None:
     folder = out / ROWS
     folder.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
-    pq.write_table(pa.table({key: [value] for key, value in row.items()}), stream)
+    pq.write_table(pa.table({key: [value] for key, value in row.items()}), stream, **ONE_ROW)
     write_whole(folder / f"{row['trial']}.parquet", stream.getvalue())
 
 
