@@ -20,8 +20,8 @@ class Compared:
 
     `loss` is the AUC that the baseline has more, `worst` the greatest advantage of any attack, `saved` how much less
     that is than at the baseline, of the attacks that have figures at both. `unmeasured` are attacks that have one at
-    the baseline and none here: what they would learn is unknown. `score` is the defense score (C-DCS), `front` whether no
-    point of the scene beats it.
+    the baseline and none here: what they would learn is unknown. `score` is the defense score (C-DCS), `front`
+    whether no point of the scene beats it.
     """
 
     point: Point
