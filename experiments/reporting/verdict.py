@@ -97,10 +97,10 @@ def _use(choice: Compared) -> str:
 
 
 def _no_help(choice: Compared) -> str:
-    return (
-        f"No defense within the tolerance is shown to hide anything; {choice.point.label} leaks least, "
-        "but it is not told apart from no defense."
-    )
+    told = f"No defense within the tolerance is shown to hide anything; {choice.point.label} leaks least"
+    if choice.unmeasured:
+        return f"{told} of what was measured, but {', '.join(choice.unmeasured)} has no figure under it."
+    return f"{told}, but it is not told apart from no defense."
 
 
 def _why(chosen: Graded) -> tuple[str, ...]:
@@ -190,7 +190,11 @@ def _firmer(chosen: Graded, graded: Sequence[Graded]) -> list[str]:
 
 
 def _also(base: Compared, choice: Compared, others: Sequence[Compared], tolerance: float) -> tuple[str, ...]:
-    lines: list[str] = []
+    lines = [
+        f"{', '.join(each.unmeasured)} has no figure under {each.point.label}: what it learns there is unknown."
+        for each in others
+        if each.unmeasured
+    ]
     better = [
         each
         for each in others

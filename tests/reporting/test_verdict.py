@@ -90,6 +90,34 @@ def test_few_seeds_do_not_make_the_leakier_defense_as_good():
     assert found.choice.point.label == "marvell"
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_an_attack_that_failed_under_a_defense_is_not_held_for_harmless(other: bool):
+    """Norm learns most without a defense; under rounding it has no figure, and a weak attack is all there is."""
+    losses = {"rounding": TIGHT, **({"marvell": TIGHT} if other else {})}
+    rows = [
+        row
+        | {
+            f"leakage.spectral.{name.removeprefix('leakage.norm.')}": value
+            for name, value in row.items()
+            if name.startswith("leakage.norm.")
+        }
+        | {"leakage.spectral.leak_auc": 0.6, "leakage.spectral.sign_free": None}
+        for row in sweep(losses, {"rounding": 0.9, "marvell": 0.7})
+    ]
+    failed = [
+        row
+        | {name: None for name in row if name.startswith("leakage.norm.")}
+        | {"leakage.norm.error": "it failed: out"}
+        if "rounding" in row["config.defense"]
+        else row
+        for row in rows
+    ]
+    found = answer(failed)
+    assert "norm has no figure under rounding" in told(found)
+    assert (found.choice.point.label, found.sure) == (("marvell", FIRM) if other else ("rounding", OPEN))
+    assert "Use rounding" not in found.headline
+
+
 def test_help_that_is_sure_taken_alone_is_not_firm():
     """Of eight defenses one hides a little: at 95 % it does, counting all eight it may not."""
     names = ["max_norm", "mixpro", "grad_average", "discrete_grad", "grad_compression", "gaussian_noise", "rounding"]
