@@ -37,10 +37,12 @@ class Graded:
 
     @property
     def help(self) -> str:
-        """How sure it is that the worst leak is smaller than without a defense."""
+        """How sure it is that the worst leak is smaller than without a defense; open where an attack has no figure."""
         saved = self.of.saved
         if saved is None or saved.value <= 0:
             return ""
+        if self.of.unmeasured:
+            return OPEN
         return sure_that(saved, self.looks, lambda ends: ends[0] > 0)
 
     @property
@@ -52,7 +54,8 @@ class Graded:
     @property
     def shown(self) -> bool:
         """Whether seeds show that it hides something, or it did in the one seed that there is."""
-        return self.help in (FIRM, LIKELY) or (self.help == OPEN and self.of.saved is not None and self.of.saved.n == 1)
+        alone = self.of.saved is not None and self.of.saved.n == 1 and not self.of.unmeasured
+        return self.help in (FIRM, LIKELY) or (self.help == OPEN and alone)
 
 
 def sure_that(estimate: Estimate, looks: int, holds: Callable[[tuple[float, float]], bool]) -> str:
