@@ -31,7 +31,8 @@ class Arm:
 ALIGNED = {EPOCHS: (1.0, Pool.TRAIN)}
 STEPS = {"min_steps": (1.0, None)}
 ROUNDS = 4
-IN_ROUNDS = {"warm_steps": (1 / 3, None), "round_steps": (2 / 3 / ROUNDS, None)}
+IN_ROUNDS = {"warm_steps": (1 / 3, None), "round_steps": (1 / 2 / ROUNDS, None), "head_steps": (1 / 6 / ROUNDS, None)}
+UNTAUGHT = {"warm_steps": (1 / 3, None), "round_steps": (2 / 3 / ROUNDS, None)}
 PRETRAINED = {"pretrain_epochs": (0.5, Pool.UNION), EPOCHS: (0.5, Pool.TRAIN)}
 
 
@@ -60,6 +61,7 @@ ABLATIONS: dict[str, Arm] = {
     "risa, trusted to .8": risa(least_precision=0.8, **EVERY),
     "risa, trusted to .9, weight 1": risa(least_precision=0.9, publisher_weight=1.0, **EVERY),
     "risa, trusted to .9, regression": risa(least_precision=0.9, **EVERY, **refitted("regression")),
+    "risa, heads not taught apart": Arm("risa", {"rounds": ROUNDS, "head_steps": 0}, UNTAUGHT),
     "risa, no publisher rows": risa(share_first=0.0, share_last=0.0),
     "risa, all publisher rows": risa(**EVERY),
     "risa, confidence": risa(select_by="confidence"),
