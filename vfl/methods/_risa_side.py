@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -299,7 +300,8 @@ def _doubt(shares: Tensor) -> Tensor:
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    return torch.special.entr(shares).sum(dim=1)
+    """Return the entropy of `(rows, classes)` shares, as a share of the greatest there is."""
+    return torch.special.entr(shares).sum(dim=1) / math.log(shares.shape[1])
 
 
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": _doubt, "entropy": _entropy}

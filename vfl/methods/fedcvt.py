@@ -42,8 +42,10 @@ class Fedcvt:
     ACM TIST 2022, https://arxiv.org/abs/2008.10838
 
     Where we differ: one bottom a party, whose embedding is cut in two, in place of two networks; the heads are the
-    run's own top; stored embeddings carry no gradient; a row does not attend to itself; labels are not softened;
-    the parts' correlation is between columns, so that they may differ in width; weights of the added losses are ours.
+    run's own top; stored embeddings carry no gradient; a row does not attend to itself; labels are not softened; a
+    common part attends to the same party's common parts of aligned rows, where the authors' attends to the other
+    party's, so that likeness of common parts changes no estimate here; the parts' correlation is between columns, so
+    that they may differ in width; weights of the added losses are ours.
     """
 
     temperature: float = 0.1

@@ -35,6 +35,8 @@ ANNOUNCE = (
     Hop("note", Role.REFEREE, "note", takes=("announce",)),
 )
 
+MOST_ROUNDS = 1000
+
 
 @dataclass(frozen=True)
 class Risa:
@@ -100,12 +102,15 @@ class Risa:
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
 
     def __post_init__(self) -> None:
-        if min(self.rounds, self.warm_steps, self.round_steps, self.refit_every) < 1:
-            raise ValueError("got rounds, steps or refit_every below 1, allowed 1 or more; raise it")
+        if min(self.warm_steps, self.round_steps, self.refit_every) < 1:
+            raise ValueError("got steps or refit_every below 1, allowed 1 or more; raise it")
+        if not 1 <= self.rounds <= MOST_ROUNDS:
+            raise ValueError(f"got rounds={self.rounds}, allowed 1 to {MOST_ROUNDS}; change it")
         if min(self.head_steps, self.anneal_steps) < 0:
             raise ValueError("got head_steps or anneal_steps below 0, allowed 0 or more; raise it")
         if not 0 <= self.share_first <= self.share_last <= 1:
-            raise ValueError(f"got shares {self.share_first} to {self.share_last}, allowed 0 <= first <= last <= 1")
+            shares = f"shares {self.share_first} to {self.share_last}"
+            raise ValueError(f"got {shares}, allowed 0 <= share_first <= share_last <= 1; change one")
         if not (0 <= self.imputed_weight <= 1 and self.publisher_weight >= 0):
             raise ValueError("got imputed_weight outside 0 to 1 or publisher_weight below 0; change it")
         if not 0 <= self.least_precision <= 1:
