@@ -75,6 +75,7 @@ class EcdhPsi:
     workers: int = 1
 
     hops: ClassVar[tuple[Hop, ...]] = HOPS
+    costly: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.group not in GROUPS:
