@@ -59,7 +59,9 @@ def risa_tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
         tables[f"{name} ablations"] = list(ablations(own, metric))
         tables[f"{name} precision"] = list(precision(own))
         tables[f"{name} missing"] = missing(name, own)
-    return {**tables, "spent": spent([rows[name] for name in RISA_STUDIES], RISA_HOURS)}
+    strong = rows["publisher_synthetic"]
+    tables |= {"publisher": list(strong_publisher(strong)), "publisher missing": missing("publisher_synthetic", strong)}
+    return {**tables, "spent": spent([strong, *(rows[name] for name in RISA_STUDIES)], RISA_HOURS)}
 
 
 def fedads_tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
@@ -144,6 +146,17 @@ def ablations(rows: Sequence[Row], metric: str) -> Iterator[str]:
             cells += [interval(list(own.values())), difference(own, values(rows, "risa", at, metric))]
         if arm == "risa" or any(cell != "not run" for cell in cells):
             yield _line([arm, *cells])
+
+
+def strong_publisher(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield each arm where only publishers have rows of their own, and its paired differences in AUC and log loss."""
+    yield from _head(["arm", "auc", "less advonly", "log loss less advonly"])
+    overlap = next((row["overlap"] for row in rows if row["arm"] == "advonly"), 0.0)
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        found = [values(rows, arm, overlap, metric) for metric in ("auc", "log_loss")]
+        theirs = [values(rows, "advonly", overlap, metric) for metric in ("auc", "log_loss")]
+        gaps = [difference(own, other) for own, other in zip(found, theirs, strict=True)]
+        yield _line([arm, interval(list(found[0].values())), *(gaps if arm != "advonly" else ("", ""))])
 
 
 def precision(rows: Sequence[Row]) -> Iterator[str]:
