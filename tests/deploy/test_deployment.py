@@ -176,7 +176,7 @@ def _coordinator_holds_nothing(deployment: Deployment) -> None:
     needles = [each for place in parties for each in secrets(place)]
     labels = label_runs(pd.read_csv(data / "advertiser.csv")["bought"].to_numpy())
     needles += [each.encode() for each in ids] + labels
-    assert len(needles) > 60
+    assert len(needles) > 60  # of embeddings, gradients, handles, ids and labels
     places = [deployment.folder / name for name in ("coordinator", "superlink", "flwr", "app")]
     logs = [deployment.log("superlink/start.sh").encode()]
     written = b"".join(logs + [path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()])
