@@ -26,11 +26,12 @@ from experiments.schema import Config
 from parties.flower import FlowerCarrier
 from parties.messenger import PARTY_FILE, SOCKET
 from parties.spec import PartySpec
-from parties.spec_file import read, write
+from parties.spec_file import ROOT_BYTES, read, write
 from vfl import identity
 from vfl.coordinator import Coordinator, Fit, Plan, Progress
 from vfl.errors import UserError, VflError
 from vfl.grid import PartyGrid, Roster
+from vfl.seeds import Seeds
 from vfl.types import Hop, Kind, PartyId, Phase, Pool, Role
 
 FIT_FILE, FAILED_FILE, CONFIG_FILE = "fit.json", "failed.txt", "config.yaml"
@@ -142,12 +143,19 @@ app = client_app()
 '''
 
 
-def init(config: Config, out: Path, address: str) -> dict[str, Any]:
-    """Write a deployment of a configuration to `out`, which is new or empty; returns what is where."""
+def init(config: Config, out: Path, address: str, simulated: bool = False) -> dict[str, Any]:
+    """Write a deployment of a configuration to `out`, which is new or empty; returns what is where.
+
+    With `simulated` every random stream follows from the run's seed, so that the digest is that of `vfl simulate`, and
+    no party has a secret that the others could not compute. Without it each draws its own from its system.
+    """
     world = open_world(config)
     config = config.model_copy(update={"wire": config.wire.model_copy(update={"channel": "on"})})
     configs.check_members(config)
     specs = [replace(spec, channel=True) for spec in party_specs(config, world, out)]
+    if not simulated:
+        shared = Seeds(secrets.token_bytes(ROOT_BYTES))
+        specs = [replace(spec, shared=shared) for spec in specs]
     out = out.resolve()
     _check_sockets(out, [spec.party for spec in specs])
     (out / CONFIG_FILE).write_text(configs.dump(config), encoding="utf-8")
@@ -157,7 +165,8 @@ def init(config: Config, out: Path, address: str) -> dict[str, Any]:
     _script(out / "superlink" / "start.sh", SUPERLINK.format(address=address, host=host, port=port))
     run = secrets.token_hex(16)
     for place, spec in enumerate(specs, start=1):
-        _write_party(out, spec, run, address, int(port) + place)
+        _write_party(out, spec, address, int(port) + place)
+        write(out / "parties" / spec.party / PARTY_FILE, spec, run, simulated)
     for spec in specs:
         for other in specs:
             name = f"{other.party}{identity.PUBLIC_SUFFIX}"
@@ -249,7 +258,6 @@ def score(folder: Path) -> dict[str, Any]:
     The referee reads truth, so this runs where the advertiser's data are. Raises `UserError` before the run has ended.
     """
     from parties.judging import judge
-    from vfl.seeds import Seeds
 
     try:
         fit = json.loads((folder / "coordinator" / FIT_FILE).read_text(encoding="utf-8"))
@@ -267,12 +275,11 @@ def open_party(folder: Path) -> PartySpec:
     return read(folder.resolve() / PARTY_FILE)
 
 
-def _write_party(out: Path, spec: PartySpec, run: str, address: str, port: int) -> None:
+def _write_party(out: Path, spec: PartySpec, address: str, port: int) -> None:
     folder = out / "parties" / spec.party
     (folder / "keys").mkdir(parents=True)
     folder.chmod(0o700)
     identity.create(folder / "keys", spec.party, days=365)
-    write(folder / PARTY_FILE, spec, run)
     node_key(folder)
     server_certificate(out / "superlink", folder, "127.0.0.1")
     _script(folder / "start.sh", SUPERNODE.format(party=spec.party, address=address, port=port))

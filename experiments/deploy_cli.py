@@ -39,6 +39,9 @@ def init(
     address: Annotated[str, typer.Option(help="HOST:PORT of the SuperLink; the ports after it are the nodes'.")] = (
         "127.0.0.1:9100"
     ),
+    simulated: Annotated[
+        bool, typer.Option("--simulated", help="Streams follow from the seed: the digest of vfl simulate, no secrets.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write what each machine is given: keys, certificates, start scripts, and a Flower app.
@@ -56,7 +59,7 @@ def init(
     asked = load(config, sets or ())
     make(out)
     with redirect_stdout(sys.stderr):
-        made = deploy.init(asked, out, address)
+        made = deploy.init(asked, out, address, simulated)
     if as_json:
         return emit_json(made)
     sys.stdout.write(f"{made['out']}: {', '.join(made['parties'])}; see README.md there\n")

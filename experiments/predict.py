@@ -18,8 +18,10 @@ from experiments.plan import REFEREE, open_world, party_folder, party_specs
 from experiments.run import data_hash
 from experiments.schema import ADVERTISER
 from parties.serving import Trained, auc
-from vfl.data.csv import CsvTable
+from vfl.data.csv import ColumnType, CsvTable, label_texts
+from vfl.data.encode import Encoder
 from vfl.data.shard import load_features, load_labels
+from vfl.data.tables import header
 from vfl.errors import UserError
 from vfl.types import PartyId
 
@@ -56,7 +58,7 @@ def predict(run_dir: Path, asked: Asked, out: Path | None) -> dict[str, Any]:
     trained = Trained(specs, {spec.party: party_folder(run_dir, spec.party) for spec in specs})
     shards = {spec.party: spec.shard for spec in specs if spec.party != REFEREE}
     if asked.files:
-        rows = _from_files(asked, {party: shard.columns for party, shard in shards.items() if shard})
+        rows = _from_files(asked, {p: _encoder(run_dir, p) for p, shard in shards.items() if shard and shard.columns})
         classes = world.described.classes
         rows = _with_labels(rows, asked, world.described.label, classes)
     else:
@@ -86,20 +88,29 @@ def _figures(row: Mapping[str, Any], trained: Trained, rows: Rows, asked: Asked,
     return found
 
 
-def _from_files(asked: Asked, columns: Mapping[PartyId, Sequence[str]]) -> Rows:
-    """Read each party's own file, and bring the rows that all of them hold into one order, by key."""
-    needed = [party for party in columns if party not in asked.absent]
+def _encoder(run_dir: Path, party: PartyId) -> Encoder:
+    return Encoder.from_json((party_folder(run_dir, party) / "encoder.json").read_text(encoding="utf-8"))
+
+
+def _from_files(asked: Asked, encoders: Mapping[PartyId, Encoder]) -> Rows:
+    """Read each party's own file, and bring the rows that all of them hold into one order, by key.
+
+    Columns are read as the type that they were in training, whatever they look like here.
+    """
+    needed = [party for party in encoders if party not in asked.absent]
     missing = [party for party in needed if party not in asked.files]
     if missing:
         raise UserError(f"got no file of {', '.join(missing)}; name it as PARTY=FILE, or --absent", where="--file")
-    tables = {party: _table(path, asked.key) for party, path in asked.files.items()}
+    tables = {party: _table(path, asked.key, encoders.get(party)) for party, path in asked.files.items()}
     keys = {party: pd.Index(table.keys(None)) for party, table in tables.items()}
     common = [key for key in keys[ADVERTISER] if all(key in each for each in keys.values())]
     if not common:
         raise UserError(f"got no {asked.key} that all files hold, allowed one or more; check the key", where="--file")
     frames: dict[PartyId, pd.DataFrame] = {}
     for party, table in tables.items():
-        frame = table.read(list(columns[party]), None)
+        encoder = encoders.get(party)
+        names = [] if encoder is None else [*encoder.numeric, *encoder.categorical]
+        frame = table.read(names, None)
         frames[party] = frame.iloc[keys[party].get_indexer(pd.Index(common))].reset_index(drop=True)
     return Rows(frames, common, None)
 
@@ -107,19 +118,21 @@ def _from_files(asked: Asked, columns: Mapping[PartyId, Sequence[str]]) -> Rows:
 def _with_labels(rows: Rows, asked: Asked, label: str, classes: Sequence[str]) -> Rows:
     """Return the rows with their classes, where the advertiser's file has the label's column."""
     path = asked.files[ADVERTISER]
-    table = _table(path, asked.key)
-    raw = pd.read_csv(path, sep=None, engine="python", dtype=str)
-    if label not in raw.columns:
+    if label not in header(path):
         return rows
-    places = pd.Index(table.keys(None)).get_indexer(pd.Index(rows.names))
-    found = pd.Index(classes).get_indexer(pd.Index(raw[label].str.strip()))[places]
+    places = pd.Index(_table(path, asked.key, None).keys(None)).get_indexer(pd.Index(rows.names))
+    found = pd.Index(classes).get_indexer(pd.Index(label_texts(path, label)))[places]
     if (found < 0).any():
         raise UserError(f"got a class that is none of {', '.join(classes)}; mend the label", key=label, where=str(path))
     return Rows(rows.frames, rows.names, torch.from_numpy(found.astype("int64")))
 
 
-def _table(path: Path, key: str | None) -> CsvTable:
-    return CsvTable(str(path), key or "", label="", owns_label=False, duplicates="error", types={})
+def _table(path: Path, key: str | None, encoder: Encoder | None) -> CsvTable:
+    types: dict[str, ColumnType] = {}
+    if encoder is not None:
+        types = {**dict.fromkeys(encoder.numeric, "numeric"), **dict.fromkeys(encoder.categorical, "categorical")}
+        types = {name: kind for name, kind in types.items() if name in header(path)}
+    return CsvTable(str(path), key or "", label="", owns_label=False, duplicates="error", types=types)
 
 
 def _check_parties(asked: Asked, publishers: Sequence[PartyId]) -> None:

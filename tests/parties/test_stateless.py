@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from harness import config, digest, train
 
+from parties.faults import Faults, faulty
 from parties.local import LocalCarrier, make_party
+from parties.resident import Resident
 from parties.spec_file import read, write
 from parties.stateless import answer
 from vfl.checkpoint import load
-from vfl.errors import WireError
+from vfl.compat_flwr import reply
+from vfl.errors import DataError, PartyGoneError, WireError
 from vfl.grid import PartyGrid
+from vfl.seeds import Seeds
 from vfl.types import Role
 
 
@@ -83,6 +89,71 @@ def test_a_replayed_step_is_refused_by_the_next_process(tmp_path):
     train(config(train=ONE), tmp_path, make)
 
 
+@pytest.mark.parametrize("channel", ["on", "off"])
+def test_messages_that_come_twice_are_acted_on_once(tmp_path, channel):
+    def make(specs, asked, largest):
+        made.append(faulty(made_anew(specs, asked, largest), Faults(duplicate=0.4), Seeds(3)))
+        return made[0]
+
+    made = []
+    asked = config(wire={"channel": channel}, train=ONE)
+    assert digest(train(asked, tmp_path, make)) == digest(train(asked))
+    assert made[0].carrier.counts["duplicate"] > 5
+
+
+def test_a_party_begins_anew_where_it_dies_before_any_checkpoint(tmp_path):
+    """And where a state is not the one that its last process left: two processes would seal under one nonce."""
+    copies = []
+
+    class Forked(MadeAnew):
+        def _call(self, message):
+            node = message.metadata.dst_node_id
+            if message.metadata.message_type == "train.play" and node == 1 and not copies:
+                copies.append(copy.deepcopy(self._contexts[node]))
+                super()._call(message)
+                self._contexts[node] = copies[0]
+            return super()._call(message)
+
+        def revive(self):
+            copies.append("revived")
+
+    def make(specs, asked, largest):
+        carrier = Forked(specs[0].roster, {spec.party: None for spec in specs})
+        carrier.specs = {spec.party: spec for spec in specs}
+        return PartyGrid(specs[0].roster, carrier, "relay")
+
+    asked = config(wire={"channel": "on"}, train=ONE, align={"name": "ecdh_psi"}, faults={"restarts": 1})
+    found = train(asked, tmp_path, make)
+    assert copies[1:] == ["revived"]
+    assert digest(found) == digest(train(asked))
+
+
+def test_a_resident_party_begins_anew_with_every_greeting(tmp_path):
+    class Residents(LocalCarrier):
+        def carry(self, messages):
+            return [self._call(message) for message in messages]
+
+        def _call(self, message):
+            node = message.metadata.dst_node_id
+            if message.metadata.message_type == "train.play" and not died:
+                died.append(node)
+                raise PartyGoneError("publisher died", "publisher")
+            return reply(residents[node].answer(message.metadata.message_type, message.content), message)
+
+        def revive(self):
+            """Their owners have not ended those that live."""
+
+    died, residents = [], {}
+
+    def make(specs, asked, largest):
+        residents.update({spec.roster.node(spec.party): Resident(spec) for spec in specs})
+        return PartyGrid(specs[0].roster, Residents(specs[0].roster, {spec.party: None for spec in specs}), "relay")
+
+    asked = config(wire={"channel": "on"}, train=ONE, align={"name": "ecdh_psi"}, faults={"restarts": 1})
+    assert digest(train(asked, tmp_path, make)) == digest(train(asked))
+    assert died
+
+
 def test_a_party_file_says_all_that_the_spec_says_and_is_for_its_owner(tmp_path):
     """And a party started from files ends in the same digest."""
     made = []
@@ -91,7 +162,7 @@ def test_a_party_file_says_all_that_the_spec_says_and_is_for_its_owner(tmp_path)
         for spec in specs:
             folder = tmp_path / spec.party
             folder.mkdir()
-            write(folder / "party.json", spec, "run")
+            write(folder / "party.json", spec, "run", simulated=True)
             assert (folder / "party.json").stat().st_mode & 0o077 == 0
             made.append(read(folder / "party.json"))
             told = {name: getattr(made[-1], name) for name in ("shard", "seeds", "shared", "model", "train", "roster")}
@@ -100,6 +171,22 @@ def test_a_party_file_says_all_that_the_spec_says_and_is_for_its_owner(tmp_path)
 
     asked = config(defense=[{"name": "marvell", "s": 4.0}], align={"overlap": 0.5})
     assert digest(train(asked, edit=through_files)) == digest(train(asked))
+
+
+def test_a_party_draws_streams_of_its_own_that_no_seed_tells(tmp_path):
+    """Where its file is not a simulation's: once, for its owner alone, and other ones than the run's seed gives."""
+    from experiments.plan import open_world, party_specs
+
+    asked = config()
+    spec = party_specs(asked, open_world(asked), None)[0]
+    write(tmp_path / "party.json", spec, "run")
+    drawn = read(tmp_path / "party.json").seeds
+    assert drawn == read(tmp_path / "party.json").seeds != spec.seeds
+    assert (tmp_path / "streams.key").stat().st_mode & 0o077 == 0
+    assert drawn.root.hex() not in (tmp_path / "party.json").read_text()
+    (tmp_path / "streams.key").write_bytes(b"short")
+    with pytest.raises(DataError, match="got 5 bytes, allowed 32"):
+        read(tmp_path / "party.json")
 
 
 def test_a_party_file_of_your_own_tables_names_no_other_partys_file(tmp_path):
@@ -118,8 +205,6 @@ def test_a_party_file_of_your_own_tables_names_no_other_partys_file(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"party": 3}'])
 def test_what_is_no_party_file_is_refused(tmp_path, text):
-    from vfl.errors import DataError
-
     (tmp_path / "party.json").write_text(text)
     with pytest.raises(DataError, match="no party file"):
         read(tmp_path / "party.json")

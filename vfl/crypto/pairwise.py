@@ -43,15 +43,17 @@ def shared_key(private: X25519PrivateKey, public: bytes, pair: str) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"vfl masks v1|{pair}".encode()).derive(secret)
 
 
-def mask(party: str, keys: Mapping[str, bytes], step: int, shape: tuple[int, ...]) -> Tensor:
-    """Return the int64 mask of a party in a step, modulo 2**64: over all parties that share `keys`, masks sum to 0.
+def mask(party: str, keys: Mapping[str, bytes], purpose: str, shape: tuple[int, ...]) -> Tensor:
+    """Return the int64 mask of a party for a purpose, modulo 2**64: over all that share `keys`, masks sum to 0.
 
-    Of each pair the party of the smaller name adds the ChaCha20 key stream, the other subtracts it.
+    `purpose` says all that tells one masked body from another: with two under one purpose, their difference is in the
+    clear. Of each pair the party of the smaller name adds the ChaCha20 key stream, the other subtracts it.
     """
     total = np.zeros(shape, np.uint64)
-    nonce = b"\0" * 8 + step.to_bytes(8, "little")
-    for other, key in keys.items():
-        stream = Cipher(algorithms.ChaCha20(key, nonce), mode=None).encryptor().update(b"\0" * total.nbytes)
+    for other, shared in keys.items():
+        info = f"vfl mask v2|{purpose}|{shape}".encode()
+        key = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(shared)
+        stream = Cipher(algorithms.ChaCha20(key, b"\0" * 16), mode=None).encryptor().update(b"\0" * total.nbytes)
         drawn = np.frombuffer(stream, np.uint64).reshape(shape)
         total = total + drawn if party < other else total - drawn
     return torch.from_numpy(total.view(np.int64))

@@ -17,6 +17,7 @@ from vfl.losses import classification_loss, probabilities
 from vfl.methods import Desk, TrainOptions
 from vfl.methods.vanilla import EVALUATE, TRAIN, VanillaAdvertiser, VanillaPublisher, valid_report
 from vfl.types import Hop, Kind, PartyId, Phase, Role, Step
+from vfl.wire import step_text
 
 AGREE = (
     Hop("offer_key", Role.PUBLISHER, "offer", gives=Kind.CONTROL),
@@ -37,7 +38,9 @@ class SecureSum:
     nothing to hide it among: its embedding is sent as it is. All publishers' embeddings must have one width. Where a
     publisher stays away, masks do not cancel and the run ends: there is no sum without it.
 
-    The simulation draws mask keys from each publisher's seeded stream. Publishers that collude with the advertiser
+    Mask keys are drawn from each publisher's own stream: two runs from one root, or a run that is restored from a
+    checkpoint and sent other gradients than before, mask other embeddings alike, and their difference is in the clear.
+    Publishers that collude with the advertiser
     unmask their own summands, and with them what is left of the sum.
 
     Reference: K. Bonawitz et al., Practical Secure Aggregation for Privacy-Preserving Machine Learning, CCS 2017,
@@ -71,6 +74,7 @@ class MaskingPublisher(VanillaPublisher):
         self._private = X25519PrivateKey.from_private_bytes(cast(bytes, desk.seeds.scope("masks").root))
         self._publics: dict[PartyId, Tensor] = {}
         self._keys: dict[PartyId, bytes] = {}
+        self._sent = -1
 
     def loose(self) -> Mapping[str, Tensor]:
         """Return the other publishers' public keys, `(1, 32)` bytes each."""
@@ -103,8 +107,12 @@ class MaskingPublisher(VanillaPublisher):
         return self._masked(step, super().embed(step, mail))
 
     def _masked(self, step: Step, sent: Outgoing) -> Outgoing:
+        if step.index == self._sent:
+            got = f"{self._desk.party} was asked for step {step.index} again"
+            raise WireError(f"{got}; two bodies under one mask would be in the clear")
+        self._sent = step.index
         (party, embedding), *_ = sent.bodies.items()
-        hidden = mask(self._desk.party, self._keys, step.index, tuple(embedding.shape))
+        hidden = mask(self._desk.party, self._keys, step_text(step), tuple(embedding.shape))
         return Outgoing(sent.rows, {party: to_fixed(embedding) + hidden})
 
     def _take(self, publics: Mapping[PartyId, Tensor]) -> None:
