@@ -26,7 +26,7 @@ from experiments.schema import Config
 from parties.flower import FlowerCarrier
 from parties.messenger import PARTY_FILE, SOCKET
 from parties.spec import PartySpec
-from parties.spec_file import ROOT_BYTES, read, write
+from parties.spec_file import read, write
 from vfl import identity
 from vfl.coordinator import Coordinator, Fit, Plan, Progress
 from vfl.errors import UserError, VflError
@@ -143,19 +143,19 @@ app = client_app()
 '''
 
 
-def init(config: Config, out: Path, address: str, simulated: bool = False) -> dict[str, Any]:
+def init(config: Config, out: Path, address: str, seeded: bool = False) -> dict[str, Any]:
     """Write a deployment of a configuration to `out`, which is new or empty; returns what is where.
 
-    With `simulated` every random stream follows from the run's seed, so that the digest is that of `vfl simulate`, and
-    no party has a secret that the others could not compute. Without it each draws its own from its system.
+    Every party's streams, and with them the secrets of matching, masks and noise, begin at the system's randomness.
+    With `seeded` they follow from the configuration's seed, as in a simulation: whoever knows it knows them all.
     """
     world = open_world(config)
     config = config.model_copy(update={"wire": config.wire.model_copy(update={"channel": "on"})})
     configs.check_members(config)
     specs = [replace(spec, channel=True) for spec in party_specs(config, world, out)]
-    if not simulated:
-        shared = Seeds(secrets.token_bytes(ROOT_BYTES))
-        specs = [replace(spec, shared=shared) for spec in specs]
+    if not seeded:
+        shared = Seeds(secrets.token_bytes(32))
+        specs = [replace(spec, seeds=Seeds(secrets.token_bytes(32)), shared=shared) for spec in specs]
     out = out.resolve()
     _check_sockets(out, [spec.party for spec in specs])
     (out / CONFIG_FILE).write_text(configs.dump(config), encoding="utf-8")
@@ -165,8 +165,7 @@ def init(config: Config, out: Path, address: str, simulated: bool = False) -> di
     _script(out / "superlink" / "start.sh", SUPERLINK.format(address=address, host=host, port=port))
     run = secrets.token_hex(16)
     for place, spec in enumerate(specs, start=1):
-        _write_party(out, spec, address, int(port) + place)
-        write(out / "parties" / spec.party / PARTY_FILE, spec, run, simulated)
+        _write_party(out, spec, run, address, int(port) + place)
     for spec in specs:
         for other in specs:
             name = f"{other.party}{identity.PUBLIC_SUFFIX}"
@@ -255,7 +254,8 @@ def fit_facts(fit: Fit) -> dict[str, Any]:
 def score(folder: Path) -> dict[str, Any]:
     """Return the referee's figures of a finished deployment: what `vfl simulate` prints as utility and gain.
 
-    The referee reads truth, so this runs where the advertiser's data are. Raises `UserError` before the run has ended.
+    The referee reads truth, so this runs where the advertiser's data are, with what every party was told. Raises
+    `UserError` before the run has ended.
     """
     from parties.judging import judge
 
@@ -264,9 +264,9 @@ def score(folder: Path) -> dict[str, Any]:
     except OSError:
         raise UserError("the run has not ended; start it with run.sh", where=str(folder / "coordinator")) from None
     config = configs.load(folder / CONFIG_FILE, ())
-    specs = [spec for spec in party_specs(config, open_world(config), folder) if spec.party != REFEREE]
-    place = str(folder / "parties" / REFEREE)
-    found = judge(specs, place, list(config.references), Seeds(config.seed).scope("referee"))
+    parties = folder / "parties"
+    specs = [open_party(parties / party) for party in open_party(parties / REFEREE).roster.ids() if party != REFEREE]
+    found = judge(specs, str(parties / REFEREE), list(config.references), Seeds(config.seed).scope("referee"))
     return strict({"digest": fit["digest"], "utility": found["utility"], "gain": found["gain"]})
 
 
@@ -275,11 +275,12 @@ def open_party(folder: Path) -> PartySpec:
     return read(folder.resolve() / PARTY_FILE)
 
 
-def _write_party(out: Path, spec: PartySpec, address: str, port: int) -> None:
+def _write_party(out: Path, spec: PartySpec, run: str, address: str, port: int) -> None:
     folder = out / "parties" / spec.party
     (folder / "keys").mkdir(parents=True)
     folder.chmod(0o700)
     identity.create(folder / "keys", spec.party, days=365)
+    write(folder / PARTY_FILE, spec, run)
     node_key(folder)
     server_certificate(out / "superlink", folder, "127.0.0.1")
     _script(folder / "start.sh", SUPERNODE.format(party=spec.party, address=address, port=port))

@@ -44,6 +44,7 @@ from parties.faults import faulty
 from parties.isolate import Isolation
 from parties.local import local_grid
 from parties.spec import PartySpec
+from parties.twin import TWIN
 from vfl.compat_flwr import COORDINATOR_NODE, new_context
 from vfl.coordinator import MANY_IDS, Fit, server_app
 from vfl.coordinator import Progress as Fitted
@@ -217,6 +218,11 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
         rundir.write_steps(out, fitted.progress, config.train.round_rows)
         rundir.write_status(out, "reference", 0, 0)
         progress.start("reference", 0)
+        if TWIN in config.references:
+            unsigned = [replace(spec, credentials=None) for spec in specs]
+            place = str(party_folder(out, REFEREE) / TWIN)
+            twin = {"specs": unsigned, "plan": coordinator_plan(config), "folder": place}
+            isolation.call("parties.twin:train_twin", twin)
         shared = call.shared
         cache = None if shared is None else _kept_at(shared.references, REFERENCES_DEPEND_ON, config, world)
         figures = isolation.call("parties.judging:judge", _judging(config, specs, out, cache))

@@ -279,7 +279,7 @@ class FaultsSection(Section):
     without: Literal["stop", "impute"] = "stop"
 
 
-Reference = Literal["advertiser_alone", "central"]
+Reference = Literal["advertiser_alone", "central", "honest"]
 NORM, DIRECTION = AttackSpec(name="norm"), AttackSpec.model_validate({"name": "direction", "hints": 1})
 
 

@@ -28,8 +28,8 @@ from vfl.methods import Desk, Parts, Remembers, Side
 from vfl.registry import build
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
-from vfl.store import write_whole
 from vfl.types import Batch, Role, Step, TableSchema
+from vfl.whole import write_whole
 
 
 class FeatureParty:
@@ -67,7 +67,7 @@ class FeatureParty:
         place, leftover = spec.roster.ids().index(spec.party), leftover_order(len(alignment.only), spec.seeds)
         base = leftover_base(place)
         schema = self._schema = encoder.schema
-        mounts = mount(spec.defenses, spec.seeds, spec.classes)
+        mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
         labels = _training_labels(local, alignment)
         self._rows = Rows(table, alignment, labels, spec.shared, base, leftover)
         if labels is not None and mounts.changes_labels:

@@ -1,15 +1,12 @@
 """What a party is told, as a JSON file on the party's own machine: references and options, its own secrets, no data.
 
-It is for its owner alone (mode 600). The root of the party's random streams, from which its defenses' noise and its
-secrets of alignment and masking are drawn, is in no file that anyone else writes: the party draws it from the system
-where it first starts, and keeps it beside. A simulation's file holds it, derived from the run's seed.
+The file holds the party's random streams, which its defenses draw noise from, so it is for its owner alone (mode 600).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -24,39 +21,20 @@ from vfl.identity import stored
 from vfl.seeds import Seeds
 from vfl.types import Role
 
-STREAMS, ROOT_BYTES = "streams.key", 32
 _PLAIN = ("party", "classes", "align", "method", "codec", "channel", "record_every", "encoding")
 
 
-def write(path: Path, spec: PartySpec, run: str, simulated: bool = False) -> None:
-    """Write a party's file. Key files are looked for in `keys` beside it, and its folder is where the file is.
-
-    `simulated` writes the spec's own streams into it; otherwise the party draws others.
-    """
+def write(path: Path, spec: PartySpec, run: str) -> None:
+    """Write a party's file. Key files are looked for in `keys` beside it, and its folder is where the file is."""
     value: dict[str, Any] = {name: _json(getattr(spec, name)) for name in _PLAIN}
     value |= {"role": spec.role.value, "roster": [[party, role.value] for party, role in spec.roster.members]}
     value |= {"model": _json(asdict(spec.model)), "train": asdict(spec.train), "limits": asdict(spec.limits)}
-    value |= {"seeds": _json(spec.seeds.root) if simulated else None, "shared": _json(spec.shared.root)}
+    value |= {"seeds": _json(spec.seeds.root), "shared": _json(spec.shared.root)}
     value |= {"defenses": [_json(each) for each in spec.defenses], "run": run}
     value["shard"] = None if spec.shard is None else _shard(spec.shard)
     text = json.dumps(value, indent=1).encode()
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
         stream.write(text)
-
-
-def _own_streams(path: Path) -> Seeds:
-    """Return the root that this party drew from the system, drawing it where it has none yet."""
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(secrets.token_bytes(ROOT_BYTES))
-    except FileExistsError:
-        pass
-    root = path.read_bytes()
-    if len(root) != ROOT_BYTES:
-        raise DataError(
-            f"got {len(root)} bytes, allowed {ROOT_BYTES}; remove it and begin the run again", where=str(path)
-        )
-    return Seeds(root)
 
 
 def read(path: Path) -> PartySpec:
@@ -70,9 +48,7 @@ def read(path: Path) -> PartySpec:
             shard=None if value["shard"] is None else _read_shard(value["shard"]),
             model=ModelSpec(**value["model"]),
             train=TrainSpec(**value["train"]),
-            seeds=Seeds(_value(value["seeds"]))
-            if value["seeds"] is not None
-            else _own_streams(path.with_name(STREAMS)),
+            seeds=Seeds(_value(value["seeds"])),
             shared=Seeds(_value(value["shared"])),
             defenses=tuple(value["defenses"]),
             limits=Limits(**value["limits"]),

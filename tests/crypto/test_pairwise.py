@@ -43,8 +43,9 @@ def test_masks_of_all_parties_sum_to_zero_and_of_fewer_do_not(count):
 def test_the_sum_of_masked_values_is_the_sum_of_values(count, step):
     values = torch.randn(count, 8, 3, generator=torch.Generator().manual_seed(step)) * 100
     keys = parties(count)
-    named = zip(keys, values, strict=True)
-    sent = [to_fixed(value) + mask(name, keys[name], str(step), (8, 3)) for name, value in named]
+    sent = [
+        to_fixed(value) + mask(name, keys[name], str(step), (8, 3)) for name, value in zip(keys, values, strict=True)
+    ]
     total = from_fixed(torch.stack(sent).sum(dim=0)).double()
     exact = values.double().sum(dim=0)
     assert ((total - exact).abs() <= count * 2.0**-25 + exact.abs() * 2.0**-24).all()

@@ -135,8 +135,8 @@ def asked(tmp_path: Path) -> Config:
 def deployment(tmp_path: Path, asked: Config) -> Iterator[Deployment]:
     folder = tmp_path / "deployment"
     (tmp_path / "run.yaml").write_text(dump(asked))
-    command = ["deploy", "init", str(tmp_path / "run.yaml"), "--simulated", "--out", str(folder)]
-    assert main([*command, "--address", f"127.0.0.1:{free_port()}"]) == 0
+    command = ["deploy", "init", str(tmp_path / "run.yaml"), "--out", str(folder)]
+    assert main([*command, "--seeded", "--address", f"127.0.0.1:{free_port()}"]) == 0
     server = folder / "app" / "vfl_deployment" / "server.py"
     server.write_text(HOLD + server.read_text())
     made = Deployment(folder)
@@ -176,7 +176,7 @@ def _coordinator_holds_nothing(deployment: Deployment) -> None:
     needles = [each for place in parties for each in secrets(place)]
     labels = label_runs(pd.read_csv(data / "advertiser.csv")["bought"].to_numpy())
     needles += [each.encode() for each in ids] + labels
-    assert len(needles) > 60  # of embeddings, gradients, handles, ids and labels
+    assert len(needles) > 60
     places = [deployment.folder / name for name in ("coordinator", "superlink", "flwr", "app")]
     logs = [deployment.log("superlink/start.sh").encode()]
     written = b"".join(logs + [path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()])

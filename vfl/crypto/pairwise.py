@@ -7,6 +7,7 @@ drops out: then nothing is opened.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,17 +44,16 @@ def shared_key(private: X25519PrivateKey, public: bytes, pair: str) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"vfl masks v1|{pair}".encode()).derive(secret)
 
 
-def mask(party: str, keys: Mapping[str, bytes], purpose: str, shape: tuple[int, ...]) -> Tensor:
-    """Return the int64 mask of a party for a purpose, modulo 2**64: over all that share `keys`, masks sum to 0.
+def mask(party: str, keys: Mapping[str, bytes], once: str, shape: tuple[int, ...]) -> Tensor:
+    """Return the int64 mask of a party, modulo 2**64: over all parties that share `keys`, masks of one `once` sum to 0.
 
-    `purpose` says all that tells one masked body from another: with two under one purpose, their difference is in the
-    clear. Of each pair the party of the smaller name adds the ChaCha20 key stream, the other subtracts it.
+    `once` must be used for one body alone: under the same mask two bodies show their difference. Of each pair the party
+    of the smaller name adds the ChaCha20 key stream, the other subtracts it.
     """
     total = np.zeros(shape, np.uint64)
-    for other, shared in keys.items():
-        info = f"vfl mask v2|{purpose}|{shape}".encode()
-        key = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info).derive(shared)
-        stream = Cipher(algorithms.ChaCha20(key, b"\0" * 16), mode=None).encryptor().update(b"\0" * total.nbytes)
+    for other, key in keys.items():
+        own = hashlib.blake2b(once.encode(), key=key, digest_size=32).digest()
+        stream = Cipher(algorithms.ChaCha20(own, b"\0" * 16), mode=None).encryptor().update(b"\0" * total.nbytes)
         drawn = np.frombuffer(stream, np.uint64).reshape(shape)
         total = total + drawn if party < other else total - drawn
     return torch.from_numpy(total.view(np.int64))

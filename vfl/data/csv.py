@@ -287,12 +287,6 @@ def _refuse_duplicates(keys: PackedKeys, codes: pd.Series, key: str, path: Path)
     raise DataError(f"{got}; {advice}", key=key, where=str(path))
 
 
-def label_texts(path: Path, label: str) -> list[str]:
-    """Return each row's label as text, written as a run's classes are; raises `DataError` for a row without one."""
-    codes, words = _labels(path, label)
-    return [words[code] for code in codes]
-
-
 def _labels(path: Path, label: str) -> tuple[np.ndarray, list[str]]:
     """Return each row's place, `(rows,)` int32, in a list of label texts; numbers are written alike."""
     known: dict[str, int] = {}

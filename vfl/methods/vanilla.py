@@ -9,7 +9,6 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from vfl.errors import WireError
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, Side, TrainOptions, _several, _stale
 from vfl.types import Batch, Hop, Kind, PartyId, Phase, Role, Step
@@ -154,7 +153,7 @@ class VanillaAdvertiser:
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Run the top model forward and backward only, so that the publishers' gradients leave early."""
         batch = self._desk.batch(step)
-        leaves = {party: body.requires_grad_() for party, body in self._bodies(batch, mail).items()}
+        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
         logits = self._top(self._joined(leaves, self._own_leaf))
         loss = classification_loss(logits, cast(Tensor, batch.labels))
         penalty = self._desk.penalty(step, leaves)
@@ -176,7 +175,7 @@ class VanillaAdvertiser:
         batch = self._desk.batch(step)
         with torch.no_grad():
             own = None if self._bottom is None else self._bottom(batch)
-            logits = self._top(self._joined(self._bodies(batch, mail), own))
+            logits = self._top(self._joined({party: mail[party].body for party in self._desk.publishers}, own))
         return Outgoing(batch.rows, {"referee": probabilities(logits)}, report=valid_report(step, batch, logits))
 
     def _by_class(self, leaves: dict[PartyId, Tensor], own: Tensor | None, party: PartyId) -> Tensor:
@@ -187,14 +186,6 @@ class VanillaAdvertiser:
             losses = [classification_loss(logits, torch.full((rows,), each)) for each in classes]
             gradients = [torch.autograd.grad(loss, leaves[party], retain_graph=True)[0] for loss in losses]
         return torch.stack(gradients)
-
-    def _bodies(self, batch: Batch, mail: Mail) -> dict[PartyId, Tensor]:
-        """Return the publishers' embeddings; raises `WireError` where one is of other rows than this party's own."""
-        for party in self._desk.publishers:
-            if len(mail[party].rows) == len(batch.rows) and not torch.equal(mail[party].rows, batch.rows):
-                got = f"{self._desk.party} got the embedding of {party} of other rows than its own of this step"
-                raise WireError(f"{got}; the coordinator told them different steps")
-        return {party: mail[party].body for party in self._desk.publishers}
 
     def _inputs(self) -> int:
         """Return how wide the top's input is."""
