@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import RecordDict
 
 from vfl.errors import WireError
 from vfl.types import PartyId
@@ -98,11 +98,11 @@ class Entry:
 
 
 def _fingerprint(content: RecordDict) -> Fingerprint:
-    """Return what tells two messages of one name apart: the header, and of a sealed array its nonce and tag."""
-    header = content.get(STEP_KEY)
+    """Return what tells two messages of one name apart: the header, and of a sealed array nonce and tag."""
+    header = content.config_records.get(STEP_KEY)
     arrays = (
         (key, name, array.stype, array.dtype, tuple(array.shape), bytes(array.data[:_HEAD]), bytes(array.data[-_TAIL:]))
         for key, record in mail(content).items()
         for name, array in record.items()
     )
-    return (header.get(STEP_KEY) if isinstance(header, ConfigRecord) else None, *arrays)
+    return (None if header is None else header.get(STEP_KEY), *arrays)

@@ -162,7 +162,7 @@ def test_a_party_file_says_all_that_the_spec_says_and_is_for_its_owner(tmp_path)
         for spec in specs:
             folder = tmp_path / spec.party
             folder.mkdir()
-            write(folder / "party.json", spec, "run", simulated=True)
+            write(folder / "party.json", spec, "run")
             assert (folder / "party.json").stat().st_mode & 0o077 == 0
             made.append(read(folder / "party.json"))
             told = {name: getattr(made[-1], name) for name in ("shard", "seeds", "shared", "model", "train", "roster")}
@@ -171,22 +171,6 @@ def test_a_party_file_says_all_that_the_spec_says_and_is_for_its_owner(tmp_path)
 
     asked = config(defense=[{"name": "marvell", "s": 4.0}], align={"overlap": 0.5})
     assert digest(train(asked, edit=through_files)) == digest(train(asked))
-
-
-def test_a_party_draws_streams_of_its_own_that_no_seed_tells(tmp_path):
-    """Where its file is not a simulation's: once, for its owner alone, and other ones than the run's seed gives."""
-    from experiments.plan import open_world, party_specs
-
-    asked = config()
-    spec = party_specs(asked, open_world(asked), None)[0]
-    write(tmp_path / "party.json", spec, "run")
-    drawn = read(tmp_path / "party.json").seeds
-    assert drawn == read(tmp_path / "party.json").seeds != spec.seeds
-    assert (tmp_path / "streams.key").stat().st_mode & 0o077 == 0
-    assert drawn.root.hex() not in (tmp_path / "party.json").read_text()
-    (tmp_path / "streams.key").write_bytes(b"short")
-    with pytest.raises(DataError, match="got 5 bytes, allowed 32"):
-        read(tmp_path / "party.json")
 
 
 def test_a_party_file_of_your_own_tables_names_no_other_partys_file(tmp_path):

@@ -137,7 +137,7 @@ def test_of_defenses_that_leak_alike_the_cheaper_is_chosen():
     ]
     found = answer([row for row in rows if "max_norm" not in row["config.defense"]] + noisy)
     assert found.choice.point.label == "max_norm"
-    assert "do not tell it apart in leakage from marvell" in told(found)
+    assert "do not tell it apart in its worst leak (norm) from marvell" in told(found)
 
 
 def test_what_still_leaks_is_named_beside_what_it_was():
@@ -227,3 +227,27 @@ def test_hypervolume_is_one_for_a_free_and_perfect_defense_and_less_for_others()
     assert volumes(perfect)["max_norm"].value == pytest.approx(1.0, abs=0.01)
     half = compare(study(sweep({"max_norm": [0.0] * 5}, {"max_norm": 0.75, "": 1.0})))
     assert volumes(half)["max_norm"].value == pytest.approx(0.5, abs=0.01)
+
+
+def test_where_the_worst_leak_ties_what_else_a_stronger_defense_holds_down_is_told():
+    """No defense of gradients moves what embeddings give away: by the worst leak alone the cheaper is chosen."""
+    losses = {"max_norm": TIGHT[:3], "marvell": [0.002 + loss for loss in TIGHT[:3]]}
+    direction = {"[]": 0.95, "max_norm": 0.75, "marvell": 0.6}
+    rows = sweep(losses, {"": 0.85, "max_norm": 0.8, "marvell": 0.8})
+    rows = leaking(rows, "marvell", {0: 0.797, 1: 0.803, 2: 0.797})
+    second = []
+    for row in rows:
+        found = next(value for name, value in direction.items() if name in row["config.defense"])
+        copied = {name.replace(".norm.", ".direction."): value for name, value in row.items() if ".norm." in name}
+        second.append(row | copied | {"leakage.direction.leak_auc": found, "leakage.direction.sign_free": None})
+    answered = answer(second)
+    assert answered.choice.point.label == "max_norm"
+    assert "Of these marvell holds direction to 20\u00a0%, where it is 50\u00a0% here" in told(answered)
+
+
+@pytest.mark.parametrize(("by", "redrawn"), [("random", True), ("official", False)])
+def test_what_a_seed_redraws_is_told_as_it_is(by: str, redrawn: bool):
+    rows = [row | {"config.holdout.by": by} for row in sweep({"max_norm": TIGHT}, {"max_norm": 0.7})]
+    words = told(answer(rows))
+    assert ("redraws the test rows" in words) is redrawn
+    assert ("not the test rows" in words) is not redrawn

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import TINY, config, digest, replace, train
+from harness import TINY, config, digest, train
 
 from experiments import rundir
 from experiments.cli import main
@@ -20,10 +20,10 @@ from experiments.progress import Silent
 from experiments.run import simulate
 from parties.faults import Faults, FaultyCarrier, faulty
 from parties.local import local_grid
-from vfl.errors import DataError, InterruptedRunError, PartyError, PartyGoneError, UserError, WireError
+from vfl.errors import DataError, InterruptedRunError, PartyError, PartyGoneError, UserError
 from vfl.grid import PartyGrid
 from vfl.seeds import Seeds
-from vfl.wire import read_step, step_record
+from vfl.wire import read_step
 
 pytestmark = pytest.mark.usefixtures("shared_isolation")
 
@@ -220,24 +220,3 @@ def test_a_process_that_is_really_killed_goes_on(tmp_path, how):
     subprocess.run(resume, check=True, timeout=200)
     rows = [json.loads((tmp_path / name / "row.json").read_text()) for name in ("whole", "cut")]
     assert rows[0]["digest"] == rows[1]["digest"]
-
-
-def test_parties_told_different_rows_for_a_step_refuse_it():
-    """By a coordinator that hands the publisher another stretch of the epoch than the advertiser."""
-
-    class Lying(FaultyCarrier):
-        def carry(self, messages):
-            for message in messages:
-                step, names = (
-                    read_step(message.content) if message.metadata.message_type == "train.play" else (None, ())
-                )
-                if step and step.start and "forward" in names:
-                    message.content["step"] = step_record(replace(step, start=0), names)
-            return self.inner.carry(messages)
-
-    def make(specs, asked, largest):
-        grid = local_grid(specs, "relay")
-        return PartyGrid(grid.roster, Lying(grid.roster, grid.carrier, Faults(), None), "relay")
-
-    with pytest.raises(WireError, match="embedding of publisher of other rows than its own"):
-        train(config(holdout={"test": 0.25, "valid": 0.11}), make_grid=make)
