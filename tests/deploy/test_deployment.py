@@ -157,7 +157,7 @@ def test_a_deployment_ends_in_the_digest_and_figures_of_local_and_its_coordinato
         if resident:
             deployment.start(f"parties/{party}/party.sh")
         deployment.start(f"parties/{party}/start.sh", *([] if resident else ["stock"]))
-    fit = deployment.finish(280)
+    fit = deployment.finish(700)
     _coordinator_holds_nothing(deployment)
     assert fit["digest"] == digest(train(asked))
     assert len(fit["losses"]) == 2
