@@ -49,6 +49,7 @@ ALIGNERS: dict[str, list[Options]] = {
 
 ATTACKS: dict[str, list[Options]] = {
     "active_model_completion": [{"steps": 30}],
+    "averaging": [{}, {"hints": 20}],
     "attribute_inference": [{"known_rows": 100, "steps": 60}],
     "batch_inversion": [{"steps": 40, "batches": 60}, {"steps": 40, "batches": 60, "top": "trained"}],
     "binary_reconstruction": [{"known_rows": 100}, {"known_rows": 100, "deepest": 8}],
