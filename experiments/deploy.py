@@ -31,6 +31,7 @@ from vfl import identity
 from vfl.coordinator import Coordinator, Fit, Plan, Progress
 from vfl.errors import UserError, VflError
 from vfl.grid import PartyGrid, Roster
+from vfl.seeds import Seeds
 from vfl.types import Hop, Kind, PartyId, Phase, Pool, Role
 
 FIT_FILE, FAILED_FILE, CONFIG_FILE = "fit.json", "failed.txt", "config.yaml"
@@ -142,12 +143,19 @@ app = client_app()
 '''
 
 
-def init(config: Config, out: Path, address: str) -> dict[str, Any]:
-    """Write a deployment of a configuration to `out`, which is new or empty; returns what is where."""
+def init(config: Config, out: Path, address: str, seeded: bool = False) -> dict[str, Any]:
+    """Write a deployment of a configuration to `out`, which is new or empty; returns what is where.
+
+    Every party's streams, and with them the secrets of matching, masks and noise, begin at the system's randomness.
+    With `seeded` they follow from the configuration's seed, as in a simulation: whoever knows it knows them all.
+    """
     world = open_world(config)
     config = config.model_copy(update={"wire": config.wire.model_copy(update={"channel": "on"})})
     configs.check_members(config)
     specs = [replace(spec, channel=True) for spec in party_specs(config, world, out)]
+    if not seeded:
+        shared = Seeds(secrets.token_bytes(32))
+        specs = [replace(spec, seeds=Seeds(secrets.token_bytes(32)), shared=shared) for spec in specs]
     out = out.resolve()
     _check_sockets(out, [spec.party for spec in specs])
     (out / CONFIG_FILE).write_text(configs.dump(config), encoding="utf-8")
@@ -246,19 +254,19 @@ def fit_facts(fit: Fit) -> dict[str, Any]:
 def score(folder: Path) -> dict[str, Any]:
     """Return the referee's figures of a finished deployment: what `vfl simulate` prints as utility and gain.
 
-    The referee reads truth, so this runs where the advertiser's data are. Raises `UserError` before the run has ended.
+    The referee reads truth, so this runs where the advertiser's data are, with what every party was told. Raises
+    `UserError` before the run has ended.
     """
     from parties.judging import judge
-    from vfl.seeds import Seeds
 
     try:
         fit = json.loads((folder / "coordinator" / FIT_FILE).read_text(encoding="utf-8"))
     except OSError:
         raise UserError("the run has not ended; start it with run.sh", where=str(folder / "coordinator")) from None
     config = configs.load(folder / CONFIG_FILE, ())
-    specs = [spec for spec in party_specs(config, open_world(config), folder) if spec.party != REFEREE]
-    place = str(folder / "parties" / REFEREE)
-    found = judge(specs, place, list(config.references), Seeds(config.seed).scope("referee"))
+    parties = folder / "parties"
+    specs = [open_party(parties / party) for party in open_party(parties / REFEREE).roster.ids() if party != REFEREE]
+    found = judge(specs, str(parties / REFEREE), list(config.references), Seeds(config.seed).scope("referee"))
     return strict({"digest": fit["digest"], "utility": found["utility"], "gain": found["gain"]})
 
 

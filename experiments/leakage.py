@@ -72,12 +72,13 @@ def attack_all(
         guesses = {each.key: each.made(target) for each in asked if each.key not in failed}
         marked = isolation.call(f"{JOBS}:marks", {**work, "guesses": guesses, "networks": _networks(target)})
     progress.finish("attack")
-    facts = {each.key: {"labelled_rows": each.needs.labelled_rows} for each in asked}
     looking = {"adversaries": list(target.adversaries)}
-    return {
-        key: failed.get(key) or (marked[key] if "error" in marked[key] else {**marked[key], **told, **looking})
-        for key, told in facts.items()
-    }
+    found: dict[str, Any] = {}
+    for each in asked:
+        figures = failed.get(each.key) or marked[each.key]
+        told = {} if "error" in figures else {"labelled_rows": each.needs.labelled_rows, **looking}
+        found[each.key] = {**figures, **told, "active": each.needs.active}
+    return found
 
 
 def unmarked(leakage: Mapping[str, Any], adversaries: Sequence[PartyId]) -> list[tuple[str, str]]:

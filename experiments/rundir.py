@@ -17,7 +17,7 @@ import pandas as pd
 from experiments.folder import make, other_name, require_fresh
 from vfl.coordinator import Progress as Fitted
 from vfl.errors import UserError
-from vfl.store import write_whole
+from vfl.whole import write_whole
 
 COORDINATOR_FILE, PREVIOUS_FILE = "coordinator.json", "coordinator-previous.json"
 VERSIONS, STATUS = "versions.json", "status.json"

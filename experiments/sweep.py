@@ -29,6 +29,7 @@ from experiments.progress import Progress, Silent
 from experiments.run import Shared, prepare, simulate
 from experiments.schema import Config
 from parties.isolate import Isolation
+from parties.memory import forget_peak
 from vfl.errors import UserError
 
 TRIALS, REFERENCES, ALIGNMENTS = "trials", "references", "alignments"
@@ -140,6 +141,15 @@ _warm: list[Isolation] = []
 """This worker's isolation, started by its first trial."""
 
 
+def _isolation() -> Isolation:
+    """Return this worker's isolation; one of which a process died is let go, so that its trial alone fails."""
+    if _warm and not _warm[0].alive:
+        _warm.pop().close()
+    if not _warm:
+        _warm.append(Isolation())
+    return _warm[0]
+
+
 def run_trial(config: Config, key: str, out: str) -> str:
     """Run one trial, write its row, and return its error, empty where there is none.
 
@@ -148,14 +158,13 @@ def run_trial(config: Config, key: str, out: str) -> str:
     folder = Path(out) / TRIALS / key
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if not _warm:
-        _warm.append(Isolation())
-    shared = Shared(_warm[0], Path(out) / REFERENCES, Path(out) / ALIGNMENTS)
+    shared = Shared(_isolation(), Path(out) / REFERENCES, Path(out) / ALIGNMENTS)
     began = time.perf_counter()
+    forget_peak()
     try:
         run = simulate(config, folder, ray_address=None, resume=None, progress=Silent(), shared=shared)
     except Exception as error:  # a trial that fails must not stop the others, whatever it failed of
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+        told = " ".join(f"{type(error).__name__}: {error}".split()).partition("; go on with vfl simulate")[0]
         row = {**results.failed_row(key, resolved(config), told), "wall_s": time.perf_counter() - began}
     else:
         told, row = "", results.row_of(key, resolved(config), run)

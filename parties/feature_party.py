@@ -28,8 +28,8 @@ from vfl.methods import Desk, Parts, Remembers, Side
 from vfl.registry import build
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
-from vfl.store import write_whole
 from vfl.types import Batch, Role, Step, TableSchema
+from vfl.whole import write_whole
 
 
 class FeatureParty:

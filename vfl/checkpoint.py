@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vfl.errors import DataError
-from vfl.store import write_whole
+from vfl.whole import write_whole
 
 
 def flatten(parts: Mapping[str, nn.Module | Optimizer]) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ def deployment(tmp_path: Path, asked: Config) -> Iterator[Deployment]:
     folder = tmp_path / "deployment"
     (tmp_path / "run.yaml").write_text(dump(asked))
     command = ["deploy", "init", str(tmp_path / "run.yaml"), "--out", str(folder)]
-    assert main([*command, "--address", f"127.0.0.1:{free_port()}"]) == 0
+    assert main([*command, "--seeded", "--address", f"127.0.0.1:{free_port()}"]) == 0
     server = folder / "app" / "vfl_deployment" / "server.py"
     server.write_text(HOLD + server.read_text())
     made = Deployment(folder)
