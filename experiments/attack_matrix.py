@@ -214,7 +214,8 @@ def _control(lines: Sequence[Line], attack: str) -> str:
     """Return the best that an attack's controls reach, by its signed figure: what its own columns tell without us."""
     found = [line["attacks"].get(attack, {}) for line in lines]
     names = dict.fromkeys(key for each in found for key in each if key.startswith("controls."))
-    return max((_mean(lines, attack, name) for name in names), default="")
+    best = min if any(each.get("headline") == "nmse" for each in found) else max
+    return best((_mean(lines, attack, name) for name in names), default="")
 
 
 def _checks(lines: Sequence[Line]) -> list[str]:
