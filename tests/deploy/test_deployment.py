@@ -199,4 +199,5 @@ def test_a_supernode_with_an_unregistered_key_is_turned_away(deployment: Deploym
     node_key(folder)
     deployment.start("parties/publisher/start.sh")
     assert deployment.running["parties/publisher/start.sh"].wait(90) != 0
-    assert "public key" in deployment.log("parties/publisher/start.sh")
+    told = deployment.log("parties/publisher/start.sh") + deployment.log("superlink/start.sh")
+    assert "No SuperNode found with the given public key" in told, told[-3000:]
