@@ -39,7 +39,7 @@ def fronts(scenes: Mapping[str, Sequence[Compared]]) -> list[Drawn]:
 
 
 def _front(name: str, scene: str, members: Sequence[Compared]) -> Drawn | None:
-    base = next((each for each in members if each.point.undefended), None)
+    base = next((each for each in members if each.baseline), None)
     marked = [each for each in members if each.auc is not None and each.worst is not None]
     if len(marked) < 2:
         return None
@@ -156,10 +156,10 @@ def over_epsilon(found: Sequence[Compared]) -> list[Drawn]:
     ]
     if not lines or len(lines) > len(plots.SERIES):
         return []
-    bare = next((each for each in found if each.point.undefended and each.auc is not None), None)
-    level = (bare.auc.value, f"no defense: AUC {bare.auc.value:.4f}") if bare is not None and bare.auc else None
+    bare = next((each for each in found if each.baseline and each.auc is not None), None)
+    level = (bare.auc.value, f"{bare.point.label}: AUC {bare.auc.value:.4f}") if bare is not None and bare.auc else None
     figure = plots.curves(lines, Panel("epsilon (smaller is stronger)", "AUC", log_x=True, level=level))
-    told = "AUC by the epsilon that was computed; the dotted line is no defense. Units differ: compare within one."
+    told = "AUC by the epsilon that was computed; the dotted line is the baseline. Units differ: compare within one."
     return [Drawn("over-epsilon", "What a guarantee costs", told, figure)]
 
 

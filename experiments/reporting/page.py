@@ -159,7 +159,7 @@ def _gain(report: Report) -> str:
     """Return what joint training without a defense adds over the advertiser alone, in points of AUC."""
     told: list[str] = []
     for scene, members in report.scenes.items():
-        base = next((each for each in members if each.point.undefended), None)
+        base = next((each for each in members if each.baseline), None)
         estimate = None if base is None else base.point.estimate("gain.auc.value", "gain.auc.ci")
         if estimate is not None:
             told.append(f"{scene + ': ' if scene else ''}{_added(estimate)}")
@@ -190,9 +190,13 @@ def threat(report: Report) -> list[str]:
         if relay
         else "Tensors go from party to party; the coordinator sees step numbers, row counts, losses and sizes."
     )
+    tampering = any(row.get(ACTIVE) for row in rows)
+    breaking = "parties that break the protocol in other ways than these attacks" if tampering else BREAKING
+    told.append(f"Not covered: {breaking}, what is learned outside the run, and attacks that are not in the table.")
     return told
 
 
+BREAKING = "parties that break the protocol"
 GRANTS = {
     "labelled_rows": "up to {} rows whose label it knows (never scored)",
     "known_rows": "up to {} rows whose features at the other parties it knows",
@@ -296,7 +300,7 @@ def _ends(estimate: Estimate | None) -> list[object]:
 def _chosen(report: Report) -> list[Compared]:
     """Return the baselines and what is recommended at the usual tolerance, in the first scenes."""
     picked = [answer.choice for answer in report.verdicts[USUAL][:2] if answer.choice is not None]
-    bases = [each for members in list(report.scenes.values())[:2] for each in members if each.point.undefended]
+    bases = [each for members in list(report.scenes.values())[:2] for each in members if each.baseline]
     return [*bases, *(each for each in picked if each not in bases)]
 
 

@@ -20,7 +20,7 @@ from experiments.reporting.grades import (
     sure_that,
     undecided,
 )
-from experiments.reporting.leaks import HIDDEN, ONE_SEED, OUTCOMES, PERHAPS, Leak
+from experiments.reporting.leaks import HIDDEN, ONE_SEED, OUTCOMES, PERHAPS, UNSURE, Leak
 from experiments.reporting.points import Study
 from experiments.reporting.words import interval, leak_value, points_of, share, signed_points
 
@@ -185,7 +185,9 @@ def still(choice: Compared, base: Compared | None = None) -> tuple[Said, ...]:
 
 
 def _leak_line(leak: Leak, before: Leak | None) -> Said:
-    surely = {PERHAPS: "probably ", ONE_SEED: "in this one run "}.get(leak.reading, "")
+    surely = {PERHAPS: "probably ", ONE_SEED: "in this one run ", UNSURE: "in one run, without an interval, "}.get(
+        leak.reading, ""
+    )
     way = f"{surely}{share(leak.advantage.value)} of the way from guessing to knowing"
     undefended = "" if before is None else f"; {share(before.advantage.value)} without a defense"
     if leak.target in OUTCOMES:

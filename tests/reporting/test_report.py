@@ -201,6 +201,7 @@ def test_an_adversary_that_tampers_is_not_said_to_follow_the_protocol():
     told = page.threat(page.of_rows([trial(0, [], 0.9, {"norm": 0.8}) | {"leakage.norm.active": True}], "one"))
     assert "tampers with what it sends or trains (norm)" in told[0]
     assert "follows the protocol" not in told[0]
+    assert "parties that break the protocol in other ways than these attacks" in told[-1]
     assert "follows the protocol" in page.threat(page.of_rows([trial(0, [], 0.9, {"norm": 0.8})], "one"))[0]
 
 
@@ -297,3 +298,17 @@ def test_a_report_needs_no_torch():
 def test_shipped_files_are_packaged():
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     assert '"experiments.reporting" = ["files/*"]' in pyproject.read_text()
+
+
+def test_methods_without_vanilla_have_no_baseline():
+    """Their AUCs differ, so they do not stand on one line of no loss."""
+    methods = {"risa": 0.9, "local": 0.8}
+    rows = [
+        trial(seed, [], auc + 0.01 * seed, {"norm": 0.7}, method=name)
+        for name, auc in methods.items()
+        for seed in range(3)
+    ]
+    made = page.of_rows(rows, NAME)
+    (front,) = page.figures.fronts(made.scenes)
+    assert front.figure.axes[0].get_xlabel() == "AUC less than the best point's (points)"
+    assert not any(each.baseline for each in made.found)
