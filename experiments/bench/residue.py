@@ -57,7 +57,7 @@ class Regime:
 REGIMES = {
     "breast_cancer, batches of 16": Regime("breast_cancer", 1, 16, 10, 0.05, 10, (*ADDITIVE, *OTHERS)),
     "breast_cancer, 500 steps on all rows": Regime("breast_cancer", 1, 512, 500, 0.01, 10, ADDITIVE, every=50),
-    "digits, batches of 16": Regime("digits", 10, 16, 10, 0.05, 3, ADDITIVE),
+    "digits, batches of 16": Regime("digits", 10, 16, 10, 0.05, 10, ADDITIVE),
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vfl.evidence import Opinion, discount, evidence, evidential_loss, fuse, opinion, vacuous
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, Outgoing, bodies_about
 from vfl.losses import probabilities, row_losses
 from vfl.methods import Desk, Parts
 from vfl.methods._choosing import Assessed, choose, growing, trusted
@@ -90,7 +90,9 @@ class RisaAdvertiser:
 
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Send each publisher the gradient of the loss by its embeddings, of aligned and of chosen rows."""
-        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
+        aligned = self._desk.batch(step).rows
+        bodies = bodies_about(mail, self._desk.publishers, aligned, further=True)
+        leaves = {party: body.requires_grad_() for party, body in bodies.items()}
         blocks = self._blocks(step, mail, leaves)
         weights = sum((block.weights.sum() for block in blocks), torch.zeros(()))
         loss = sum((self._block_loss(block) for block in blocks), torch.zeros(())) / weights.clamp_min(1e-9)
@@ -98,7 +100,7 @@ class RisaAdvertiser:
             loss.backward()
         self._loss = loss.item()
         self._learned += 1
-        count = len(self._desk.batch(step).rows)
+        count = len(aligned)
         believed = [(mail[party].rows[count:], self._pseudo(party, mail[party].rows[count:])) for party in leaves]
         if believed:
             self._desk.rows.believe(*(torch.cat(part) for part in zip(*believed, strict=True)))
@@ -142,7 +144,7 @@ class RisaAdvertiser:
         """Send class probabilities of evaluation rows, `(rows, classes)`, to the referee."""
         batch = self._desk.batch(step)
         with torch.no_grad():
-            given = {party: mail[party].body for party in self._desk.publishers}
+            given = bodies_about(mail, self._desk.publishers, batch.rows)
             given |= {} if self._bottom is None else {ADVERTISER: self._bottom(batch)}
             found = self._predict(given, tuple(given))
         report: dict[str, float] = {}
