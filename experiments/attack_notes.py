@@ -83,10 +83,10 @@ CHECKS = (
 
 OPENING = """# Attacks against defenses
 
-Made by `python -m experiments.attack_matrix --rows DIR` from `vfl sweep configs/sweep/attacks.yaml --out DIR --resume`
-with `VFL_DATA` set; one line a trial in `rows/attacks.jsonl`. {done} of the {trials} trials that the sweep asks for had
-ended when this was written (November 2026, two shared cores); what is missing says `not run`, and the same command goes
-on with it.
+Made by `python -m experiments.attack_matrix --rows DIR` from `vfl sweep configs/sweep/attack_matrix.yaml --out DIR
+--resume` with `VFL_DATA` set; one line a trial in `rows/attacks.jsonl`.
+{done} of the {trials} trials that the sweep asks for had ended when this was written (November 2026, two shared
+cores); what is missing says `not run`, and the same command goes on with it.
 
 `vanilla` on the in-process grid, Adam 1e-3; adult: 6,600 aligned training rows, 3 epochs of batches of 256; criteo:
 the first 10,000 rows of the Kaggle file, 3 epochs of 256; digits: halves of the 1,797 pictures, 15 epochs of 64. Each

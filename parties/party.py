@@ -6,7 +6,6 @@ messages between it and the wire.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from parties.entry import Entry
 from parties.failure import failed
 from parties.gate import FLAGS_FILE, Gate, gate
+from parties.memory import peak_rss_mb
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
 from parties.renewing import renew
@@ -34,7 +34,7 @@ from vfl.grid import KEEP, PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build, find
 from vfl.store import TranscriptWriter
-from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Role, Step
+from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Pool, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
 
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
@@ -109,6 +109,7 @@ class Party:
         A message that was acted on before is answered again and changes nothing.
         """
         self.entry.admit(message.content)
+        self._require_met()
         step, names = read_step(message.content)
         before = self.entry.answered(step.index, names, message.content)
         if before is not None:
@@ -118,6 +119,12 @@ class Party:
         content = self._act(step, hops, received)
         self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)
+
+    def _require_met(self) -> None:
+        """Raise `PartyGoneError` where the others were greeted by a process that this one has taken the place of."""
+        if self.channel is not None and not self.channel.met:
+            party = self.spec.party
+            raise PartyGoneError(f"{party} died: its process was started anew and has not met the others", party)
 
     def choose_epoch(self, step: Step, mail: Mail) -> Outgoing:
         """Keep the weights of this epoch, the best so far, and tell the publishers to keep theirs, `(1, 1)`."""
@@ -137,6 +144,8 @@ class Party:
         call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
         if call is not None and call == self.called[0]:
             return reply(self.called[1], message)
+        if name not in ("hello", "meet"):
+            self._require_met()
         content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
         if isinstance(answer, ConfigRecord):
@@ -280,6 +289,7 @@ class Party:
             self.outbox.send(
                 Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], body),
                 outgoing.by_class,
+                learning=step.pool not in (Pool.VALID, Pool.TEST),
             )
             for party, body in outgoing.bodies.items()
             if party not in self.absent
@@ -345,10 +355,9 @@ class Party:
             self.outbox.recorder.flush()
         self._save("final", -1)
         self.player.close()
-        peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.items()}
         counts = {f"bytes/{kind.value}": count for kind, count in self.outbox.sent_bytes.items()}
-        return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts, **self._flags()})
+        return ConfigRecord({"peak_rss_mb": peak_rss_mb(), **chains, **counts, **self._flags()})
 
     def _flags(self) -> dict[str, list[int]]:
         """Write which rows the guards flagged to this party's own folder, and return how many."""
@@ -390,7 +399,7 @@ def join(
     hops = {hop.name: hop for hop in run_hops(spec)}
     mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
-    watched = gate(sender, mounts.members, own, outbox.last)
+    watched = gate(sender, outbox.mounted, own, outbox.last)
     inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)
     masked = getattr(find("method", str(spec.method["name"])), "masked", False)
     party = Party(spec, player, outbox, inbox, watched, channel, hops, entry, masked)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from flwr.app import Array, ArrayRecord
 from vfl.errors import DataError
 from vfl.transcript import AdversaryView, Hints, Holding
 from vfl.types import Envelope, PartyId
+from vfl.whole import write_whole
 from vfl.wire import STYPE, body_bytes, decode
 
 Direction = Literal["sent", "received"]
@@ -71,20 +71,6 @@ class TranscriptWriter:
         for path in _chunks(self._folder):
             if _span(path)[1] >= step:
                 path.unlink()
-
-
-def write_whole(path: Path, payload: bytes) -> None:
-    """Write a file so that it is there whole or not at all: temporary name, fsync, rename."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # on a full disk it would keep what the next try needs
-        raise
 
 
 def envelopes(folder: Path) -> Iterator[tuple[Direction, Envelope]]:

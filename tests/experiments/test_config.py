@@ -64,6 +64,7 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
             "select": "last",
             "validate_every": 1,
             "stale": 0,
+            "batches_per_message": 1,
             "threads_per_party": 1,
             "epoch_guard": "warn",
             "checkpoint_every": 200,
