@@ -55,6 +55,8 @@ class Outbox:
     """One party's way out. `chains`, the digest by destination, and `sent_bytes` grow with every envelope.
 
     `last` holds what each destination was sent last about some rows, after defenses: its answer is judged by it.
+    `without` are the parties that the run goes on without: a step played again then sends another body, and the noise
+    of the first time would cancel out.
     """
 
     sender: Sender
@@ -65,6 +67,7 @@ class Outbox:
     chains: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
     last: dict[PartyId, Envelope] = field(default_factory=dict[PartyId, Envelope])
+    without: tuple[PartyId, ...] = ()
 
     def send(
         self, envelope: Envelope, by_class: ByClass | None = None, *, learning: bool = True
@@ -95,7 +98,7 @@ class Outbox:
             seeds, labels = self.sender.seeds, self.sender.labels
             ctx = SendContext(
                 step=envelope.step,
-                generator=seeds.torch("defense", place, envelope.dst, envelope.step),
+                generator=seeds.torch("defense", place, envelope.dst, envelope.step, *self.without),
                 labels=labels(envelope.rows) if labels else None,
                 classes=self.sender.classes,
                 rows=envelope.rows,

@@ -299,6 +299,7 @@ class Party:
         """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed."""
         self.entry.reset()
         self.absent = frozenset(filter(None, str(given.get("absent", "")).split("|")))
+        self.outbox.without = tuple(sorted(self.absent))
         if self.outbox.recorder and given.get("fresh"):
             self.outbox.recorder.cut_back(0)
         if self.channel is None:

@@ -94,7 +94,7 @@ def sweep(rows: Path, asked: Sequence[Cell], seconds: float) -> None:
     """Make the runs that have no row yet until `seconds` are over; a row is one line."""
     began = time.monotonic()
     with Isolation() as isolation, tempfile.TemporaryDirectory(prefix="vfl-sweep-") as folder:
-        shared = Shared(isolation, Path(folder) / "references")
+        shared = Shared(isolation, Path(folder) / "references", Path(folder) / "alignments")
         for place, cell in enumerate(asked):
             if cell.key in known(rows):  # read anew: another process may make runs of this sweep too
                 continue

@@ -89,7 +89,7 @@ def make(rows: Path, seconds: float) -> None:
     """Make the runs that have no row yet until `seconds` are over."""
     began = time.monotonic()
     with Isolation() as isolation, tempfile.TemporaryDirectory(prefix="vfl-guards-") as folder:
-        shared = Shared(isolation, Path(folder) / "references")
+        shared = Shared(isolation, Path(folder) / "references", Path(folder) / "alignments")
         for place, cell in enumerate(cells()):
             if cell.key in known(rows):
                 continue

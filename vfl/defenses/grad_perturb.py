@@ -35,6 +35,8 @@ class GradPerturb:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    by_class: ClassVar[bool] = True
+    """It needs what a gradient would be by class."""
 
     def __post_init__(self) -> None:
         check_positive(epsilon=self.epsilon)

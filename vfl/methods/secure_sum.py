@@ -45,7 +45,7 @@ class SecureSum:
     """
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
-    heeds: ClassVar[frozenset[str]] = frozenset({"labels"})
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "releases", "weights"})
     masked: ClassVar[bool] = True
     """Embeddings are sent as integers that mean nothing by themselves: no defense can act on them."""
 

@@ -46,8 +46,13 @@ class Vanilla:
     """
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
-    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "penalty"})
-    """Which defenses beside those of messages and networks are obeyed: labels they make, terms they add to the loss."""
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "penalty", "releases", "weights", "classes"})
+    """What of defenses is obeyed beside messages and networks, and what their guarantees may count on.
+
+    `labels` that they make and `penalty` terms are obeyed. `releases`: a row is sent once an epoch and kind, and until
+    noise is added what is sent of it depends on no other row but by the weights. `weights`: a bottom takes one backward
+    pass of one forward pass a batch. `classes`: gradients can be had by class. A method that does not say so has none.
+    """
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return the one phase: the aligned rows, epoch after epoch; late gradients need a second to come in."""
