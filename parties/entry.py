@@ -14,7 +14,7 @@ from flwr.app import RecordDict
 
 from vfl.errors import WireError
 from vfl.types import PartyId
-from vfl.wire import mail
+from vfl.wire import STEP_KEY, mail
 
 _HEAD, _TAIL = 12, 16
 Fingerprint = tuple[object, ...]
@@ -87,6 +87,10 @@ class Entry:
             self.answers.clear()
         self.answers[hops] = (_fingerprint(content), reply)
 
+    def state(self) -> list[tuple[tuple[str, ...], Fingerprint, RecordDict]]:
+        """Return what was acted on in the step at hand, for the party's next process to answer the same."""
+        return [(hops, fingerprint, reply) for hops, (fingerprint, reply) in self.answers.items()]
+
     def reset(self) -> None:
         """Forget all steps: the party goes on from a checkpoint, or begins."""
         self.step = -1
@@ -94,9 +98,11 @@ class Entry:
 
 
 def _fingerprint(content: RecordDict) -> Fingerprint:
-    """Return what tells two messages of one name apart: of a sealed array, its nonce and authentication tag."""
-    return tuple(
+    """Return what tells two messages of one name apart: the header, and of a sealed array nonce and tag."""
+    header = content.config_records.get(STEP_KEY)
+    arrays = (
         (key, name, array.stype, array.dtype, tuple(array.shape), bytes(array.data[:_HEAD]), bytes(array.data[-_TAIL:]))
         for key, record in mail(content).items()
         for name, array in record.items()
     )
+    return (None if header is None else header.get(STEP_KEY), *arrays)

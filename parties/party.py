@@ -23,6 +23,7 @@ from parties.memory import peak_rss_mb
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
 from parties.renewing import renew
+from parties.schedule import Schedule
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
@@ -96,6 +97,7 @@ class Party:
     channel: Channel | None
     hops: Mapping[str, Hop]
     entry: Entry
+    schedule: Schedule
     masked: bool = False
     app: ClientApp = field(default_factory=ClientApp)
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -115,6 +117,7 @@ class Party:
         if before is not None:
             return reply(before, message)
         hops = [self._hop(name) for name in names]
+        self.schedule.check(step, names)
         received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
         content = self._act(step, hops, received)
         self.entry.keep(step.index, names, message.content, content)
@@ -142,7 +145,7 @@ class Party:
         self.entry.admit(message.content)
         record = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
         call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
-        if call is not None and call == self.called[0]:
+        if self.was_called(message.content):
             return reply(self.called[1], message)
         if name not in ("hello", "meet"):
             self._require_met()
@@ -154,6 +157,11 @@ class Party:
             content[REPORT_KEY] = MetricRecord(answer)
         self.called = (call, content)
         return reply(content, message)
+
+    def was_called(self, content: RecordDict) -> bool:
+        """Return whether this control call is the last one, come again."""
+        call = content.config_records.get(CONTROL_KEY, ConfigRecord()).get(CALL_KEY)
+        return call is not None and call == self.called[0]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that this party must have to go on between two rounds: tensors, and facts that JSON can hold."""
@@ -171,7 +179,7 @@ class Party:
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, float]:
         """Take back what `state` gave, and report the counts that `prepare` reports."""
         self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
-        report = self.player.prepare()
+        report = self._prepare({})
         checkpoint.restore(self.player.parts(), tensors)
         self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
         self.heard = {key[len("heard.") :]: value for key, value in tensors.items() if key.startswith("heard.")}
@@ -296,8 +304,15 @@ class Party:
         ]
 
     def _hello(self, given: Given) -> ConfigRecord:
-        """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed."""
+        """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed.
+
+        Raises `WireError` where this party's folder holds a finished run: masks and secrets are not to be used again.
+        """
+        final = self.spec.path("checkpoints", "final.safetensors")
+        if given.get("fresh") and final is not None and final.is_file():
+            raise WireError(f"{self.spec.party} has finished this run, and takes part in it once; begin another one")
         self.entry.reset()
+        self.schedule.reset()
         self.absent = frozenset(filter(None, str(given.get("absent", "")).split("|")))
         self.outbox.without = tuple(sorted(self.absent))
         if self.outbox.recorder and given.get("fresh"):
@@ -321,7 +336,9 @@ class Party:
         return ConfigRecord()
 
     def _prepare(self, given: Given) -> dict[str, float]:
-        return self.player.prepare()
+        report = self.player.prepare()
+        self.schedule.rows = report
+        return report
 
     def _checkpoint(self, given: Given) -> dict[str, float]:
         step = _step_of(given)
@@ -397,23 +414,30 @@ def join(
     recorder = TranscriptWriter(transcript, spec.record_every) if transcript and spec.record_every else None
     channel = Channel(spec.party, spec.credentials) if spec.channel else None
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
-    hops = {hop.name: hop for hop in run_hops(spec)}
+    schedule = planned(spec)
+    hops = {hop.name: hop for hop in run_hops(schedule)}
     mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
     watched = gate(sender, outbox.mounted, own, outbox.last)
     inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)
     masked = getattr(find("method", str(spec.method["name"])), "masked", False)
-    party = Party(spec, player, outbox, inbox, watched, channel, hops, entry, masked)
+    party = Party(spec, player, outbox, inbox, watched, channel, hops, entry, schedule, masked)
     _register(party)
     return party
 
 
-def run_hops(spec: PartySpec) -> list[Hop]:
-    """Return every hop of a run: alignment, training phases, evaluation, the choice of an epoch."""
+def planned(spec: PartySpec) -> Schedule:
+    """Return the rounds of a run as a party's own options have them."""
     aligner: Aligner = build("align", spec.align)
     method: Method = build("method", spec.method)
-    training = [hop for phase in method.phases(spec.train.options()) for hop in phase.hops]
-    found = dict.fromkeys([*aligner.hops, *training, *method.evaluate, *KEEP])
+    phases = method.phases(spec.train.options())
+    return Schedule(spec.party, spec.role, aligner.hops, phases, method.evaluate, KEEP)
+
+
+def run_hops(schedule: Schedule) -> list[Hop]:
+    """Return every hop of a run: alignment, training phases, evaluation, the choice of an epoch."""
+    training = [hop for phase in schedule.phases for hop in phase.hops]
+    found = dict.fromkeys([*schedule.align, *training, *schedule.evaluate, *schedule.keep])
     if len({hop.name for hop in found}) < len(found):
         raise ValueError(f"got two different hops of one name among {[hop.name for hop in found]}; rename one")
     return list(found)

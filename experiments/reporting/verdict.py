@@ -26,6 +26,8 @@ from experiments.reporting.words import interval, leak_value, points_of, share, 
 
 TOLERANCES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)
 USUAL = 0.005
+MUCH = 0.1
+"""A leak that is smaller by this share of the way is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,13 @@ def _seeds_told(each: Compared) -> tuple[str, ...]:
     count = len(each.point.seeds)
     if count == 1:
         return ("All of this is one seed.",)
-    told = f"{count} seeds, compared seed by seed; each redraws the test rows, the initial weights and the row order."
-    return (told,) if count >= 5 else (told, f"{count} seeds are few: intervals are wide on purpose.")
+    redrawn = each.point.first("config.holdout.by") == "random"
+    told = (
+        f"{count} seeds, compared seed by seed; each redraws {'the test rows, ' if redrawn else ''}the initial weights"
+    )
+    told += " and the row order." if redrawn else " and the row order, not the test rows."
+    shared = "All seeds cut one table, so intervals are narrower than they would be over fresh data."
+    return (told, shared) if count >= 5 else (told, shared, f"{count} seeds are few: intervals are wide on purpose.")
 
 
 def still(choice: Compared, base: Compared | None = None) -> tuple[Said, ...]:
@@ -205,7 +212,9 @@ def _also(base: Compared, choice: Compared, others: Sequence[Compared], toleranc
     ]
     tied = [each.point.label for each in better if undecided(choice, each)]
     if tied:
-        lines.append(f"These seeds do not tell it apart in leakage from {', '.join(tied)}.")
+        named = max(choice.leaks.values(), key=lambda leak: leak.advantage.value).attack
+        lines.append(f"These seeds do not tell it apart in its worst leak ({named}) from {', '.join(tied)}.")
+        lines += _held_better(choice, [each for each in better if each.point.label in tied])
     for each in sorted((each for each in better if each.point.label not in tied), key=leakage)[:1]:
         price = points_of(cost(each))
         lines.append(
@@ -219,6 +228,23 @@ def _also(base: Compared, choice: Compared, others: Sequence[Compared], toleranc
         lines.append(f"It keeps {share(kept)} of the {added} of AUC that the partner's data adds.")
     lines.append("Leakage is what the attacks tried here found: a lower bound. An attack not tried may find more.")
     return tuple(lines)
+
+
+def _held_better(choice: Compared, tied: Sequence[Compared]) -> list[str]:
+    """Return which of the tied holds another attack down by far more: the worst leak alone does not show it."""
+    gains = [
+        (leak.advantage.value - each.leaks[name].advantage.value, name, each)
+        for each in tied
+        for name, leak in choice.leaks.items()
+        if name in each.leaks
+    ]
+    gained, name, each = max(gains, key=lambda gain: gain[0], default=(0.0, "", choice))
+    if gained < MUCH:
+        return []
+    left, here = share(each.leaks[name].advantage.value), share(choice.leaks[name].advantage.value)
+    return [
+        f"Of these {each.point.label} holds {name} to {left}, where it is {here} here, for {points_of(cost(each))}."
+    ]
 
 
 def _of_methods(scene: Sequence[Compared], tolerance: float) -> Verdict:

@@ -175,7 +175,7 @@ BAD = [
     ("split: random", "split.name: no split named 'random'"),
     ("align: {overlap: 1.1}", "align.overlap: got 1.1, allowed 1 or less"),
     ("align: {leftover: {publisher: .5}}", "align.leftover: got {'publisher': 0.5}, allowed even"),
-    ("references: [centrl]", "references.0: got 'centrl', allowed advertiser_alone or central; did you mean"),
+    ("references: [centrl]", "references.0: got 'centrl', allowed advertiser_alone, central or honest; did you mean"),
     ("references: [central, central]", "references: got ['central', 'central'], allowed each reference once"),
     ("threat: {adversaries: []}", "threat.adversaries: got [], allowed at least one entry"),
     ("defense: marvell", "defense: got 'marvell', allowed a list; write [a, b]"),

@@ -15,7 +15,8 @@ from experiments import results
 from experiments.axes import read_sweep
 from experiments.folder import SHAREABLE
 from experiments.progress import Silent
-from experiments.sweep import Trial, resolve, sweep
+from experiments.sweep import Trial, resolve, run_trial, sweep
+from parties.isolate import Isolation
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 SWEEP = """
@@ -71,6 +72,20 @@ def test_a_failing_trial_leaves_its_error_and_stops_no_other(ray_cluster: None, 
     assert rows.loc[found[1].key, "status"] == "ok"
     left = {path.name for path in out.glob("trials/*/*")}
     assert left <= set(SHAREABLE)
+
+
+def test_a_worker_whose_isolation_died_gets_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The system may end it for its memory: that trial fails, and those after it do not."""
+    warm: list[Isolation] = []
+    monkeypatch.setattr("experiments.sweep._warm", warm)
+    first, second = trials(tmp_path)[:2]
+    assert run_trial(first.config, first.key, str(tmp_path)) == ""
+    died = warm[0]
+    died._referee.kill()
+    died._referee.wait()
+    assert run_trial(second.config, second.key, str(tmp_path)) == ""
+    assert warm[0] is not died
+    warm[0].close()
 
 
 @pytest.mark.slow
