@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -15,26 +15,24 @@ Mail = Mapping[PartyId, Envelope]
 """What a handler is given: the envelope of each sender, for the hop at hand."""
 
 
-def body_about(envelope: Envelope, rows: Tensor, further: bool = False) -> Tensor:
+def body_about(envelope: Envelope, rows: Tensor) -> Tensor:
     """Return the body of a message that must be about just these `(rows,)` handles, in this order.
 
-    With `further` rows of the sender's own choice may follow. Raises `WireError` where it is not: a method takes bodies
-    by place while guards look rows up by handle, so whoever names rows that its body is not used for would be judged by
-    those, and one out of step would teach the wrong rows.
+    Raises `WireError` where it is not: a method takes bodies by place while guards look rows up by handle, so whoever
+    names rows that its body is not used for would be judged by those, and one out of step would teach the wrong rows.
     """
-    told = envelope.rows[: len(rows)] if further else envelope.rows
-    if torch.equal(told, rows):
+    if torch.equal(envelope.rows, rows):
         return envelope.body
-    got = "the rows in another order" if set(told.tolist()) == set(rows.tolist()) else "other rows"
+    got = "the rows in another order" if set(envelope.rows.tolist()) == set(rows.tolist()) else "other rows"
     raise WireError(
         f"{envelope.dst} got from {envelope.src} at step {envelope.step} the {envelope.kind.value} of {got}, allowed "
         f"the {len(rows)} rows of the step in its order; find out what {envelope.src} sends"
     )
 
 
-def bodies_about(mail: Mail, parties: Iterable[PartyId], rows: Tensor, further: bool = False) -> dict[PartyId, Tensor]:
+def bodies_about(mail: Mail, parties: Iterable[PartyId], rows: Tensor) -> dict[PartyId, Tensor]:
     """Return the body of each of these parties, held to the `(rows,)` handles as `body_about` does."""
-    return {party: body_about(mail[party], rows, further) for party in parties}
+    return {party: body_about(mail[party], rows) for party in parties}
 
 
 ByClass = Callable[[PartyId], Tensor]
@@ -55,6 +53,27 @@ class Outgoing:
     bodies: Mapping[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
     report: Mapping[str, float] = field(default_factory=dict[str, float])
     by_class: ByClass | None = None
+
+
+class OneByOne(Mapping[PartyId, Tensor]):
+    """Bodies made when they are asked for, each time anew: of large ones no two need be there at once."""
+
+    def __init__(self, parties: Iterable[PartyId], make: Callable[[PartyId], Tensor]) -> None:
+        self._parties, self._make = tuple(parties), make
+
+    def __getitem__(self, party: PartyId) -> Tensor:
+        """Make the body for a party."""
+        if party not in self._parties:
+            raise KeyError(party)
+        return self._make(party)
+
+    def __iter__(self) -> Iterator[PartyId]:
+        """Name the parties in the order in which they are sent to."""
+        return iter(self._parties)
+
+    def __len__(self) -> int:
+        """How many parties are sent a body."""
+        return len(self._parties)
 
 
 NOTHING = Outgoing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vfl.evidence import Opinion, discount, evidence, evidential_loss, fuse, opinion, vacuous
-from vfl.exchange import NOTHING, Mail, Outgoing, bodies_about
+from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.losses import probabilities, row_losses
 from vfl.methods import Desk, Parts
 from vfl.methods._choosing import Assessed, choose, growing, trusted
@@ -90,17 +91,22 @@ class RisaAdvertiser:
 
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Send each publisher the gradient of the loss by its embeddings, of aligned and of chosen rows."""
-        aligned = self._desk.batch(step).rows
-        bodies = bodies_about(mail, self._desk.publishers, aligned, further=True)
-        leaves = {party: body.requires_grad_() for party, body in bodies.items()}
+        return self._trained(step, mail, self._block_loss)
+
+    def teach(self, step: Step, mail: Mail) -> Outgoing:
+        """Do as `fuse` does, with the heads' loss alone."""
+        return self._trained(step, mail, self._heads_loss)
+
+    def _trained(self, step: Step, mail: Mail, block_loss: Callable[[_Block], Tensor]) -> Outgoing:
+        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
         blocks = self._blocks(step, mail, leaves)
         weights = sum((block.weights.sum() for block in blocks), torch.zeros(()))
-        loss = sum((self._block_loss(block) for block in blocks), torch.zeros(())) / weights.clamp_min(1e-9)
+        loss = sum((block_loss(block) for block in blocks), torch.zeros(())) / weights.clamp_min(1e-9)
         if loss.requires_grad:
             loss.backward()
         self._loss = loss.item()
         self._learned += 1
-        count = len(aligned)
+        count = len(self._desk.batch(step).rows)
         believed = [(mail[party].rows[count:], self._pseudo(party, mail[party].rows[count:])) for party in leaves]
         if believed:
             self._desk.rows.believe(*(torch.cat(part) for part in zip(*believed, strict=True)))
@@ -144,7 +150,7 @@ class RisaAdvertiser:
         """Send class probabilities of evaluation rows, `(rows, classes)`, to the referee."""
         batch = self._desk.batch(step)
         with torch.no_grad():
-            given = bodies_about(mail, self._desk.publishers, batch.rows)
+            given = {party: mail[party].body for party in self._desk.publishers}
             given |= {} if self._bottom is None else {ADVERTISER: self._bottom(batch)}
             found = self._predict(given, tuple(given))
         report: dict[str, float] = {}
@@ -203,6 +209,9 @@ class RisaAdvertiser:
         if options.evidence_weight:
             loss = loss + options.evidence_weight * self._evidential_loss(block)
         return (block.weights * loss).sum()
+
+    def _heads_loss(self, block: _Block) -> Tensor:
+        return (block.weights * self._evidential_loss(block)).sum()
 
     def _evidential_loss(self, block: _Block) -> Tensor:
         """Return the `(rows,)` loss of the present parties' heads, and of their fused opinion where it differs."""
@@ -291,7 +300,8 @@ def _doubt(shares: Tensor) -> Tensor:
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    return torch.special.entr(shares).sum(dim=1)
+    """Return the entropy of `(rows, classes)` shares, as a share of the greatest there is."""
+    return torch.special.entr(shares).sum(dim=1) / math.log(shares.shape[1])
 
 
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": _doubt, "entropy": _entropy}
