@@ -25,7 +25,7 @@ from experiments.schema import ADVERTISER, Config
 from parties.gate import FLAGS_FILE
 from parties.isolate import Isolation
 from vfl import checkpoint
-from vfl.attacks.sabotage import spoiled
+from vfl.attacks._tampering import spread as spoiled
 
 ROWS = Path("docs/results/rows/guards.jsonl")
 SHARE = 0.05

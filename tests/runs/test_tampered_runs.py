@@ -13,7 +13,7 @@ from experiments.integrity import integrity
 from experiments.plan import open_world, party_specs
 from parties.gate import FLAGS_FILE
 from vfl import checkpoint
-from vfl.attacks.sabotage import spoiled
+from vfl.attacks._tampering import spread as spoiled
 from vfl.errors import IntegrityError, WireError
 from vfl.exchange import Mail, Outgoing
 from vfl.methods._stale import StaleAdvertiser, StalePublisher
