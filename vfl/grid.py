@@ -212,9 +212,12 @@ class PartyGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
 
+_CATEGORIES = {"align": "query", "control": "query", "valid": "evaluate", "test": "evaluate"}
+
+
 def category(step: Step) -> str:
     """Return Flower's message category for a step: train, evaluate, or query for alignment and control."""
-    return {"align": "query", "control": "query", "valid": "evaluate", "test": "evaluate"}.get(step.phase, "train")
+    return _CATEGORIES.get(step.phase, "train")
 
 
 @dataclass(frozen=True, slots=True)
