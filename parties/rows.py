@@ -113,7 +113,7 @@ class Rows:
         pool = Pool.TRAIN if step.pool in (Pool.LABELLED, Pool.UNION) else step.pool
         cached = self._batches.get(pool)
         if cached is None or (cached[0] is not step and cached[0] != step):
-            self._batches[pool] = cached = (step, self._read(replace(step, pool=pool)))
+            self._batches[pool] = cached = (step, self._read(step if step.pool is pool else replace(step, pool=pool)))
         return cached[1]
 
     def take(self, rows: Tensor) -> Batch:

@@ -9,9 +9,8 @@ from parts that were checked once. Nothing else of ours imports Flower's interna
 from __future__ import annotations
 
 import time
-from functools import lru_cache
-
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Metadata, MetricRecord, RecordDict

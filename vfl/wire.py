@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -117,9 +117,13 @@ def body_bytes(record: ArrayRecord) -> int:
     return len(parts["rows"].data) + len(parts["body"].data)
 
 
-def step_record(step: Step, hops: Sequence[str] = ()) -> ConfigRecord:
-    """Return a step header, with the hops to run, as the one record that every message to a party carries."""
-    return texts({STEP_KEY: step_text(step), HOPS_KEY: "|".join(hops)})
+def step_record(step: Step | str, hops: Sequence[str] | str = ()) -> ConfigRecord:
+    """Return a step header, with the hops to run, as the one record that every message to a party carries.
+
+    Either may be given as the text that it is sent as.
+    """
+    header = step if isinstance(step, str) else step_text(step)
+    return texts({STEP_KEY: header, HOPS_KEY: hops if isinstance(hops, str) else "|".join(hops)})
 
 
 def step_text(step: Step) -> str:
@@ -147,6 +151,14 @@ def parse_step(text: str) -> Step:
     if shuffle not in ("0", "1"):
         raise ValueError(f"got shuffle {shuffle!r}, allowed 0 or 1")
     return step
+
+
+def addressed(content: RecordDict, kind: Kind, party: PartyId) -> Iterator[tuple[str, ArrayRecord]]:
+    """Yield the envelope records of one kind in a message that are addressed to `party`."""
+    start = f"{kind.value}/"
+    for key, record in items(content).items():
+        if key.startswith(start) and parse_header(key)[2] == party and isinstance(record, ArrayRecord):
+            yield key, record
 
 
 def merge(step: ConfigRecord | None, records: Iterable[tuple[str, ArrayRecord]]) -> RecordDict:

@@ -47,6 +47,11 @@ BACKENDS: dict[str, dict[str, Any]] = {
 }
 """The grid is the name's start; a stale one sends gradients a round late, `+default` records and seals. `split` has no
 grid: it bounds what one thread can reach, see `split_loop`."""
+NAMED = (
+    *itertools.product(("local", "ray", "ray_stale"), ("W0", "W"), BATCHES),
+    ("ray+default", "W0", 1024),
+)
+"""The figures that a comparison of versions wants: backend, workload, batch."""
 STEPS_A_CALL = 16
 
 
