@@ -18,8 +18,8 @@ from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.grid import Roster
 from vfl.registry import build
 from vfl.seeds import Seeds
-from vfl.store import write_whole
 from vfl.types import ADVERTISER, REFEREE, Envelope, Hop, Kind, PartyId, Pool, Role, Step
+from vfl.whole import write_whole
 from vfl.wire import body_bytes, decode, encode
 
 _NO_ROWS = torch.empty(0, dtype=torch.int64)

@@ -32,11 +32,14 @@ HEADLINES = {
     "attribute": ("auc", "accuracy"),
     "membership": ("auc",),
     "outcome": ("damage",),
+    "backdoor": ("asr",),
 }
 """The figure shown of an attack, by what it guesses: the first that it has."""
 KEPT = (
     "damage",
+    "asr",
     "clean_error",
+    "clean_cost",
     "leak_auc",
     "sign_free",
     "abs_q95",
@@ -214,7 +217,10 @@ def _mean(lines: Iterable[Line], attack: str, key: str) -> str:
 def _value(lines: Sequence[Line], attack: str, kind: str) -> str:
     values = [line["attacks"].get(attack, {}).get(kind) for line in lines]
     known = [value for value in values if value is not None]
-    return interval(known) if known else "no figure"
+    if not known:
+        return "no figure"
+    cost = _mean(lines, attack, "clean_cost")
+    return f"{interval(known)} (cost {cost})" if cost else interval(known)
 
 
 def _row(cells: Sequence[Any]) -> str:

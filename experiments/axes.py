@@ -67,12 +67,15 @@ def _trials(values: Mapping[str, Any], path: Path) -> list[Asked]:
     base = _base(values.get("base") or {})
     axes = [_axis(entry, f"axes.{place}") for place, entry in enumerate(_axes(values))]
     settings = list(dict.fromkeys(_hashable(setting) for setting in _grid(base, axes)))
+    _refuse_untried(axes, [_plain(setting) for setting in settings])
     chosen = _sample(values.get("sample"), [_plain(setting) for setting in settings])
     found: list[Asked] = []
     errors: dict[str, UserError] = {}
     for setting in chosen:
         try:
-            found.append(Asked(parse(_applied(base, setting), Origin(str(path))), setting))
+            config = parse(_applied(base, setting), Origin(str(path)))
+            _require_local(config.backend, "axes.backend")
+            found.append(Asked(config, setting))
         except UserError as error:
             for each in getattr(error, "errors", (error,)):
                 errors.setdefault(str(each), each)
@@ -86,11 +89,18 @@ def _base(values: object) -> dict[str, Any]:
     merged = dict(values)
     for key, default in SWEEP_DEFAULTS.items():
         given = merged.get(key)
-        merged[key] = {**default, **(given or {})} if isinstance(default, dict) else merged.get(key, default)
-    if merged["backend"] != "local":
-        advice = "leave it out: a sweep runs one whole trial in each worker"
-        raise ConfigError(refusal(merged["backend"], "local", advice), key="base.backend")
+        if isinstance(default, dict) and (given is None or isinstance(given, dict)):
+            merged[key] = {**default, **(given or {})}
+        else:
+            merged.setdefault(key, default)  # what is no section is refused as that of a run is
+    _require_local(merged["backend"], "base.backend")
     return merged
+
+
+def _require_local(backend: object, key: str) -> None:
+    if backend != "local":
+        advice = "leave it out: a sweep runs one whole trial in each worker"
+        raise ConfigError(refusal(backend, "local", advice), key=key)
 
 
 def _axes(values: Mapping[str, Any]) -> list[Any]:
@@ -132,6 +142,16 @@ def _grid(base: dict[str, Any], axes: Sequence[Axis]) -> Iterator[Setting]:
             yield before
 
 
+def _refuse_untried(axes: Sequence[Axis], settings: Sequence[Setting]) -> None:
+    """Refuse an axis whose condition no trial meets: a name in it is wrong, or an axis it reads comes after it."""
+    set_somewhere = {pair[0] for setting in settings for pair in setting}
+    for place, axis in enumerate(axes):
+        if axis.when and not {key for key, _ in axis.points[0]} <= set_somewhere:
+            told = ", ".join(f"{key}: {json.dumps(value)}" for key, value in axis.when.items())
+            advice = "write values that base or an axis above it sets, or take the axis out"
+            raise ConfigError(f"got a condition that no trial meets ({told}); {advice}", key=f"axes.{place}.when")
+
+
 def _applied(base: dict[str, Any], setting: Setting) -> dict[str, Any]:
     defaults, values = resolved(Config()), base
     for key, value in itertools.chain.from_iterable(ordered([pair]) for pair in setting):
@@ -156,12 +176,12 @@ def _sample(asked: object, settings: list[Setting]) -> list[Setting]:
     if not isinstance(asked, dict) or set(asked) != {"trials", "seed"}:
         raise ConfigError(refusal(asked, "trials and seed", "write sample: {trials: 20, seed: 0}"), key="sample")
     count, seed = asked["trials"], asked["seed"]
-    if not isinstance(count, int) or not 0 < count <= len(settings):
+    if type(count) is not int or not 0 < count <= len(settings):
         raise ConfigError(
             refusal(count, f"1 to {len(settings)}, the size of the grid", "lower it"), key="sample.trials"
         )
-    if not isinstance(seed, int):
-        raise ConfigError(refusal(seed, "a whole number", "write seed: 0"), key="sample.seed")
+    if type(seed) is not int or seed < 0:
+        raise ConfigError(refusal(seed, "a whole number from 0", "write seed: 0"), key="sample.seed")
     picked = Seeds(seed).numpy("sample").choice(len(settings), count, replace=False)
     return [settings[place] for place in sorted(picked)]
 

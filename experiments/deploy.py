@@ -10,7 +10,7 @@ import json
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,21 +21,21 @@ from experiments import config as configs
 from experiments.certificates import authority, node_key, server_certificate
 from experiments.output import strict
 from experiments.plan import REFEREE, coordinator_plan, open_world, party_specs
-from experiments.rundir import write_json
+from experiments.rundir import clear_progress, load_progress, save_progress, write_json
 from experiments.schema import Config
 from parties.flower import FlowerCarrier
 from parties.messenger import PARTY_FILE, SOCKET
 from parties.spec import PartySpec
 from parties.spec_file import read, write
 from vfl import identity
-from vfl.coordinator import Coordinator, Fit, Plan
-from vfl.errors import UserError
+from vfl.coordinator import Coordinator, Fit, Plan, Progress
+from vfl.errors import UserError, VflError
 from vfl.grid import PartyGrid, Roster
+from vfl.seeds import Seeds
 from vfl.types import Hop, Kind, PartyId, Phase, Pool, Role
 
-FIT_FILE, CONFIG_FILE = "fit.json", "config.yaml"
+FIT_FILE, FAILED_FILE, CONFIG_FILE = "fit.json", "failed.txt", "config.yaml"
 APP = "app"
-ANSWER_S = 600.0
 SOCKET_NAME = 107
 """The longest name of a Unix socket that Linux takes."""
 README = """# A Flower deployment of one run
@@ -48,7 +48,11 @@ machines apart, change the address in the scripts and make the certificate for i
     ./register.sh               # registers each party's SuperNode key, once
     parties/ID/party.sh         # the party itself: a process that lives as long as the run
     parties/ID/start.sh         # its SuperNode; `start.sh stock` needs no party.sh
-    ./run.sh                    # trains; the result is in coordinator/fit.json
+    ./run.sh                    # trains; the result is in coordinator/fit.json, and what ended it in failed.txt
+
+A party that dies may be started again while the run waits for it (`faults.timeout_s`, `faults.restarts`): all go on
+from the last checkpoint. Where it stays away run.sh ends with exit code 3, and started again it goes on from there.
+
     vfl deploy score .          # the referee's figures of the finished run
 """
 SUPERLINK = """#!/bin/sh
@@ -81,10 +85,14 @@ export FLWR_HOME="$PWD/flwr" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=
 for key in parties/*/node.pub; do flwr supernode register "$key" deployment || exit 1; done
 """
 RUN = """#!/bin/sh
-# Starts the run and shows its log.
+# Starts the run, or goes on with it from its last checkpoint, and shows its log. Exit code 3: a party failed.
 cd "$(dirname "$0")" || exit 1
 export FLWR_HOME="$PWD/flwr" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
-exec flwr run app deployment --stream
+rm -f coordinator/fit.json coordinator/failed.txt
+flwr run app deployment --stream
+[ -e coordinator/fit.json ] && exit 0
+cat coordinator/failed.txt >&2
+exit 3
 """
 CONNECTION = """[superlink]
 default = "deployment"
@@ -135,16 +143,23 @@ app = client_app()
 '''
 
 
-def init(config: Config, out: Path, address: str) -> dict[str, Any]:
-    """Write a deployment of a configuration to `out`, which is new or empty; returns what is where."""
+def init(config: Config, out: Path, address: str, seeded: bool = False) -> dict[str, Any]:
+    """Write a deployment of a configuration to `out`, which is new or empty; returns what is where.
+
+    Every party's streams, and with them the secrets of matching, masks and noise, begin at the system's randomness.
+    With `seeded` they follow from the configuration's seed, as in a simulation: whoever knows it knows them all.
+    """
     world = open_world(config)
     config = config.model_copy(update={"wire": config.wire.model_copy(update={"channel": "on"})})
     configs.check_members(config)
     specs = [replace(spec, channel=True) for spec in party_specs(config, world, out)]
+    if not seeded:
+        shared = Seeds(secrets.token_bytes(32))
+        specs = [replace(spec, seeds=Seeds(secrets.token_bytes(32)), shared=shared) for spec in specs]
     out = out.resolve()
     _check_sockets(out, [spec.party for spec in specs])
     (out / CONFIG_FILE).write_text(configs.dump(config), encoding="utf-8")
-    _write_app(out, specs, coordinator_plan(config))
+    _write_app(out, specs, coordinator_plan(config), config.faults.timeout_s)
     host, _, port = address.partition(":")
     authority(out / "superlink", host)
     _script(out / "superlink" / "start.sh", SUPERLINK.format(address=address, host=host, port=port))
@@ -181,18 +196,33 @@ def server_app(path: Path) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         out = Path(cast(str, context.run_config["out"]))
-        fit = Fit()
-        roster, plan = read_plan(path)
-        carrier = FlowerCarrier(roster, grid, ANSWER_S)
-        carrier.find()
-        Coordinator(PartyGrid(roster, carrier, "relay", owns=False), plan, fit, Quiet()).run()
-        write_json(out / FIT_FILE, fit_facts(fit))
+        try:
+            write_json(out / FIT_FILE, fit_facts(_coordinate(grid, path, out)))
+        except VflError as error:
+            (out / FAILED_FILE).write_text(f"vfl: {error}\n", encoding="utf-8")
+            raise
+        clear_progress(out)
 
     return app
 
 
-class Quiet:
-    """A watcher that hears nothing: the coordinator's log is Flower's own."""
+def _coordinate(grid: Grid, path: Path, out: Path) -> Fit:
+    """Play a plan to its end, from the checkpoint that `out` holds where there is one."""
+    roster, plan, timeout_s = read_plan(path)
+    begun = load_progress(out)
+    fit = Fit(begun or Progress())
+    carrier = FlowerCarrier(roster, grid, timeout_s)
+    carrier.find()
+    party_grid = PartyGrid(roster, carrier, "relay", owns=False)
+    Coordinator(party_grid, plan, fit, Keeper(out)).run(resume=begun is not None)
+    return fit
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """A watcher that keeps what the coordinator needs to go on; its log is Flower's own."""
+
+    out: Path
 
     def phase(self, name: str, steps: int) -> None:
         """Hear of a phase."""
@@ -200,8 +230,9 @@ class Quiet:
     def advance(self, name: str, done: int, loss: float | None) -> None:
         """Hear of progress."""
 
-    def checkpointed(self, progress: object) -> None:
-        """Hear of a checkpoint."""
+    def checkpointed(self, progress: Progress) -> None:
+        """Write how far the run has come: every party has written its own checkpoint."""
+        save_progress(self.out, progress)
 
 
 def fit_facts(fit: Fit) -> dict[str, Any]:
@@ -223,19 +254,19 @@ def fit_facts(fit: Fit) -> dict[str, Any]:
 def score(folder: Path) -> dict[str, Any]:
     """Return the referee's figures of a finished deployment: what `vfl simulate` prints as utility and gain.
 
-    The referee reads truth, so this runs where the advertiser's data are. Raises `UserError` before the run has ended.
+    The referee reads truth, so this runs where the advertiser's data are, with what every party was told. Raises
+    `UserError` before the run has ended.
     """
     from parties.judging import judge
-    from vfl.seeds import Seeds
 
     try:
         fit = json.loads((folder / "coordinator" / FIT_FILE).read_text(encoding="utf-8"))
     except OSError:
         raise UserError("the run has not ended; start it with run.sh", where=str(folder / "coordinator")) from None
     config = configs.load(folder / CONFIG_FILE, ())
-    specs = [spec for spec in party_specs(config, open_world(config), folder) if spec.party != REFEREE]
-    place = str(folder / "parties" / REFEREE)
-    found = judge(specs, place, list(config.references), Seeds(config.seed).scope("referee"))
+    parties = folder / "parties"
+    specs = [open_party(parties / party) for party in open_party(parties / REFEREE).roster.ids() if party != REFEREE]
+    found = judge(specs, str(parties / REFEREE), list(config.references), Seeds(config.seed).scope("referee"))
     return strict({"digest": fit["digest"], "utility": found["utility"], "gain": found["gain"]})
 
 
@@ -256,7 +287,7 @@ def _write_party(out: Path, spec: PartySpec, run: str, address: str, port: int) 
     _script(folder / "party.sh", PARTY.format(party=spec.party))
 
 
-def _write_app(out: Path, specs: list[PartySpec], plan: Plan) -> None:
+def _write_app(out: Path, specs: list[PartySpec], plan: Plan, timeout_s: float) -> None:
     package = out / APP / "vfl_deployment"
     package.mkdir(parents=True)
     (out / "coordinator").mkdir()
@@ -266,11 +297,11 @@ def _write_app(out: Path, specs: list[PartySpec], plan: Plan) -> None:
     (package / "server.py").write_text(SERVER, encoding="utf-8")
     (package / "client.py").write_text(CLIENT, encoding="utf-8")
     members = [[party, role.value] for party, role in specs[0].roster.members]
-    write_json(package / "plan.json", {"members": members, "plan": asdict(plan)})
+    write_json(package / "plan.json", {"members": members, "plan": asdict(plan), "timeout_s": timeout_s})
 
 
-def read_plan(path: Path) -> tuple[Roster, Plan]:
-    """Return who takes part and what is played, from the file that `init` wrote into the app."""
+def read_plan(path: Path) -> tuple[Roster, Plan, float]:
+    """Return who takes part, what is played, and how long a party may be silent, from the file that `init` wrote."""
     value = json.loads(path.read_text(encoding="utf-8"))
     members: list[tuple[PartyId, Role]] = [(party, Role(role)) for party, role in value["members"]]
     plan = value["plan"]
@@ -278,7 +309,7 @@ def read_plan(path: Path) -> tuple[Roster, Plan]:
         Phase(**{**each, "hops": _hops(each["hops"]), "pool": Pool(each["pool"])}) for each in plan["phases"]
     )
     read: Mapping[str, Any] = {**plan, "align": _hops(plan["align"]), "evaluate": _hops(plan["evaluate"])}
-    return Roster(tuple(members)), Plan(**{**read, "phases": phases})
+    return Roster(tuple(members)), Plan(**{**read, "phases": phases}), float(value["timeout_s"])
 
 
 def _hops(found: list[dict[str, Any]]) -> tuple[Hop, ...]:

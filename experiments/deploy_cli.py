@@ -39,6 +39,9 @@ def init(
     address: Annotated[str, typer.Option(help="HOST:PORT of the SuperLink; the ports after it are the nodes'.")] = (
         "127.0.0.1:9100"
     ),
+    seeded: Annotated[
+        bool, typer.Option("--seeded", help="Draw no secrets: streams follow `seed`, for the digest of `simulate`.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write what each machine is given: keys, certificates, start scripts, and a Flower app.
@@ -56,7 +59,7 @@ def init(
     asked = load(config, sets or ())
     make(out)
     with redirect_stdout(sys.stderr):
-        made = deploy.init(asked, out, address)
+        made = deploy.init(asked, out, address, seeded)
     if as_json:
         return emit_json(made)
     sys.stdout.write(f"{made['out']}: {', '.join(made['parties'])}; see README.md there\n")
@@ -78,7 +81,7 @@ def party(folder: Folder) -> None:
 def score(folder: Folder, as_json: Json = False) -> None:
     """Show the referee's figures of a finished deployment.
 
-    DIR is what `vfl deploy init` wrote, with the folders of the referee and of the advertiser's data in place.
+    DIR is what `vfl deploy init` wrote, with the referee's folder and the advertiser's data in place.
     """
     from experiments.deploy import score as judged
 

@@ -22,6 +22,8 @@ def integrity(specs: Sequence[PartySpec], closing: Mapping[PartyId, Mapping[str,
             if not key.startswith(_PREFIX):
                 continue
             place, src = key.removeprefix(_PREFIX).split("/", 1)
+            if int(place) >= len(spec.defenses):  # an attack that watches what comes back: its party does not tell
+                continue
             seen, flagged, first = cast("list[int]", value)
             found = {"rows": seen, "flagged": flagged, "first_step": None if first < 0 else first}
             lines.append({"party": spec.party, "defense": spec.defenses[int(place)]["name"], "sender": src, **found})

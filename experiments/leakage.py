@@ -23,7 +23,7 @@ __all__ = ["Target", "attack_all", "check_threat", "check_took_part", "require_t
 
 JOBS = "parties.judging"
 GRANTED = ("labelled_rows", "known_rows", "prior", "scores", "victim_models")
-HEADLINES = ("damage", "leak_auc", "auc", "mae", "nmse", "accuracy")
+HEADLINES = ("damage", "asr", "leak_auc", "auc", "mae", "nmse", "accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,10 @@ def attack_all(
     """Return the figures of each attack by its key; of one that failed, its `error`.
 
     The referee writes all grants in one job and marks all guesses in another; between them each attack has its own.
+    Without an attack neither has anything to do, nor, where nothing is recorded, anything to read.
     """
+    if not attacks:
+        return {}
     progress.start("attack", len(attacks))
     with tempfile.TemporaryDirectory(prefix="vfl-attack-") as scratch:
         asked = [_Asked.of(target, spec, Path(scratch)) for spec in attacks]
@@ -62,12 +65,13 @@ def attack_all(
         guesses = {each.key: each.made(target) for each in asked if each.key not in failed}
         marked = isolation.call(f"{JOBS}:marks", {**work, "guesses": guesses, "networks": _networks(target)})
     progress.finish("attack")
-    facts = {each.key: {"labelled_rows": each.needs.labelled_rows} for each in asked}
     looking = {"adversaries": list(target.adversaries)}
-    return {
-        key: failed.get(key) or (marked[key] if "error" in marked[key] else {**marked[key], **told, **looking})
-        for key, told in facts.items()
-    }
+    found: dict[str, Any] = {}
+    for each in asked:
+        figures = failed.get(each.key) or marked[each.key]
+        told = {} if "error" in figures else {"labelled_rows": each.needs.labelled_rows, **looking}
+        found[each.key] = {**figures, **told, "active": each.needs.active}
+    return found
 
 
 def unmarked(leakage: Mapping[str, Any], adversaries: Sequence[PartyId]) -> list[tuple[str, str]]:

@@ -153,7 +153,13 @@ def faults(config: Config) -> Faults:
 def _train_spec(config: Config) -> TrainSpec:
     train = config.train
     return TrainSpec(
-        train.epochs, train.batch_size, train.optimizer, train.lr, train.threads_per_party, stale=train.stale
+        train.epochs,
+        train.batch_size,
+        train.optimizer,
+        train.lr,
+        train.threads_per_party,
+        stale=train.stale,
+        several=train.batches_per_message,
     )
 
 
@@ -168,7 +174,7 @@ def adversaries(config: Config, world: World) -> tuple[PartyId, ...]:
 def largest_body_bytes(config: Config, world: World) -> int:
     """Return the size of the largest body that a training round of the run sends."""
     widest = max((_width(config, party) for party in world.publishers), default=1)
-    return max(config.train.batch_size, 1) * (4 * widest + HANDLE_BYTES)
+    return config.train.round_rows * (4 * widest + HANDLE_BYTES)
 
 
 def check_transcript(config: Config, world: World) -> None:
@@ -176,8 +182,8 @@ def check_transcript(config: Config, world: World) -> None:
     pools = world.cut.pools()
     train, valid, test = (int((pools == code).sum()) for code in range(3))
     widths = sum(_width(config, party) for party in world.publishers)
-    steps = config.train.epochs * -(-train // config.train.batch_size)
-    per_step = min(config.train.batch_size, train) * (8 * widths + 2 * HANDLE_BYTES * len(world.publishers))
+    steps = config.train.epochs * -(-train // config.train.round_rows)
+    per_step = min(config.train.round_rows, train) * (8 * widths + 2 * HANDLE_BYTES * len(world.publishers))
     evaluated = 2 * (valid * config.train.epochs + test) * (4 * widths + HANDLE_BYTES)
     limit = config.record.max_mb * 2**20
 

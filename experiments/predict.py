@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -18,8 +19,11 @@ from experiments.plan import REFEREE, open_world, party_folder, party_specs
 from experiments.run import data_hash
 from experiments.schema import ADVERTISER
 from parties.serving import Trained, auc
-from vfl.data.csv import CsvTable
+from vfl.data import Described
+from vfl.data.csv import ColumnType, CsvTable
+from vfl.data.encode import UNKNOWN, Encoder
 from vfl.data.shard import load_features, load_labels
+from vfl.data.tables import header
 from vfl.errors import UserError
 from vfl.types import PartyId
 
@@ -55,10 +59,9 @@ def predict(run_dir: Path, asked: Asked, out: Path | None) -> dict[str, Any]:
     specs = party_specs(config, world, run_dir)
     trained = Trained(specs, {spec.party: party_folder(run_dir, spec.party) for spec in specs})
     shards = {spec.party: spec.shard for spec in specs if spec.party != REFEREE}
+    encoders = {party: _encoder(run_dir, party) for party, shard in shards.items() if shard}
     if asked.files:
-        rows = _from_files(asked, {party: shard.columns for party, shard in shards.items() if shard})
-        classes = world.described.classes
-        rows = _with_labels(rows, asked, world.described.label, classes)
+        rows = _with_labels(_from_files(asked, encoders), asked, world.described)
     else:
         found = {party: trained.test_rows(party).numpy() for party in shards}
         frames = {p: load_features(s).frame.iloc[found[p]].reset_index(drop=True) for p, s in shards.items() if s}
@@ -70,6 +73,7 @@ def predict(run_dir: Path, asked: Asked, out: Path | None) -> dict[str, Any]:
         rows = Rows(frames, [str(place) for place in range(len(own))], torch.from_numpy(labels))
     scores = trained.scores(rows.frames, asked.absent)
     figures = _figures(row, trained, rows, asked, scores)
+    figures["unseen"] = {party: unseen(encoders[party], frame) for party, frame in rows.frames.items()}
     if out is not None:
         _write(out, rows, scores, world.described.classes)
         figures["out"] = str(out)
@@ -86,40 +90,56 @@ def _figures(row: Mapping[str, Any], trained: Trained, rows: Rows, asked: Asked,
     return found
 
 
-def _from_files(asked: Asked, columns: Mapping[PartyId, Sequence[str]]) -> Rows:
+def unseen(encoder: Encoder, frame: pd.DataFrame) -> float:
+    """Return the share, 0 to 1, of a frame's categorical values that the run's training rows did not have."""
+    _, ids = encoder.transform(frame)
+    return float((ids == UNKNOWN).double().mean()) if ids.numel() else 0.0
+
+
+def _encoder(run_dir: Path, party: PartyId) -> Encoder:
+    return Encoder.from_json((party_folder(run_dir, party) / "encoder.json").read_text(encoding="utf-8"))
+
+
+def _from_files(asked: Asked, encoders: Mapping[PartyId, Encoder]) -> Rows:
     """Read each party's own file, and bring the rows that all of them hold into one order, by key."""
-    needed = [party for party in columns if party not in asked.absent]
+    needed = [party for party in encoders if party not in asked.absent]
     missing = [party for party in needed if party not in asked.files]
     if missing:
         raise UserError(f"got no file of {', '.join(missing)}; name it as PARTY=FILE, or --absent", where="--file")
-    tables = {party: _table(path, asked.key) for party, path in asked.files.items()}
+    tables = {party: _table(path, asked.key, encoders[party]) for party, path in asked.files.items()}
     keys = {party: pd.Index(table.keys(None)) for party, table in tables.items()}
     common = [key for key in keys[ADVERTISER] if all(key in each for each in keys.values())]
     if not common:
         raise UserError(f"got no {asked.key} that all files hold, allowed one or more; check the key", where="--file")
     frames: dict[PartyId, pd.DataFrame] = {}
     for party, table in tables.items():
-        frame = table.read(list(columns[party]), None)
+        encoder = encoders[party]
+        frame = table.read([*encoder.numeric, *encoder.categorical], None)
         frames[party] = frame.iloc[keys[party].get_indexer(pd.Index(common))].reset_index(drop=True)
     return Rows(frames, common, None)
 
 
-def _with_labels(rows: Rows, asked: Asked, label: str, classes: Sequence[str]) -> Rows:
+def _with_labels(rows: Rows, asked: Asked, described: Described) -> Rows:
     """Return the rows with their classes, where the advertiser's file has the label's column."""
-    path = asked.files[ADVERTISER]
-    table = _table(path, asked.key)
-    raw = pd.read_csv(path, sep=None, engine="python", dtype=str)
-    if label not in raw.columns:
+    path, label, classes = asked.files[ADVERTISER], described.label, described.classes
+    if label not in header(path):
         return rows
+    table = CsvTable(str(path), asked.key or "", label, owns_label=True, duplicates="error", types={})
+    found = table.describe(None).classes
+    strange = [name for name in found if name not in classes]
+    if strange:
+        got = f"got class {strange[0]!r}, allowed {', '.join(classes)}"
+        raise UserError(f"{got}; mend the label", key=label, where=str(path))
+    ids = pd.Index(classes).get_indexer(pd.Index(found)).astype(np.int64)[table.labels(None)]
     places = pd.Index(table.keys(None)).get_indexer(pd.Index(rows.names))
-    found = pd.Index(classes).get_indexer(pd.Index(raw[label].str.strip()))[places]
-    if (found < 0).any():
-        raise UserError(f"got a class that is none of {', '.join(classes)}; mend the label", key=label, where=str(path))
-    return Rows(rows.frames, rows.names, torch.from_numpy(found.astype("int64")))
+    return Rows(rows.frames, rows.names, torch.from_numpy(ids[places]))
 
 
-def _table(path: Path, key: str | None) -> CsvTable:
-    return CsvTable(str(path), key or "", label="", owns_label=False, duplicates="error", types={})
+def _table(path: Path, key: str | None, encoder: Encoder) -> CsvTable:
+    """Return a party's file, its columns read as the run read them: `15` is a category where it was one."""
+    types: dict[str, ColumnType] = dict.fromkeys(encoder.numeric, "numeric")
+    types |= dict.fromkeys(encoder.categorical, "categorical")
+    return CsvTable(str(path), key or "", label="", owns_label=False, duplicates="error", types=types)
 
 
 def _check_parties(asked: Asked, publishers: Sequence[PartyId]) -> None:

@@ -19,6 +19,9 @@ EPILOG = examples(
     "vfl predict runs/ID --file publisher=new_a.csv --file advertiser=new_b.csv --key user_id --out scores.csv --json",
 )
 
+WORTH_SAYING = 0.05
+"""A share of values never seen in training above this is told; below it, it is what new rows bring."""
+
 
 def predict(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", show_default=False)],
@@ -55,3 +58,6 @@ def predict(
     if "with_everyone" in found and found["with_everyone"]["lost"] is not None:
         both = found["with_everyone"]
         sys.stdout.write(f"with everyone: AUC {both['auc']:.4f}; the absence costs {both['lost']:.4f}\n")
+    for party, share in found["unseen"].items():
+        if share > WORTH_SAYING:
+            sys.stdout.write(f"{party}: {share:.0%} of its categorical values were in no training row\n")

@@ -32,6 +32,7 @@ KINDS = {"psi": "alignment"}
 
 FIGURES = {
     "damage": ("damage", True),
+    "asr": ("success rate", True),
     "leak_auc": ("leak AUC", True),
     "sign_free": ("sign-free", True),
     "abs_q95": ("abs q95", True),
@@ -43,7 +44,7 @@ FIGURES = {
 }
 """By key of a leakage entry: what a person calls it, and whether more of it is more leakage."""
 
-REFERENCES = {"advertiser_alone": "alone", "central": "central"}
+REFERENCES = {"advertiser_alone": "alone", "central": "central", "honest": "untampered"}
 ABSENT = "-"
 
 

@@ -12,7 +12,7 @@ from experiments import results
 from experiments.reporting import page
 from experiments.reporting.figures import Drawn
 from vfl.errors import UserError
-from vfl.store import write_whole
+from vfl.whole import write_whole
 
 FORMATS = ("html", "md", "csv", "png")
 

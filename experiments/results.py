@@ -3,7 +3,9 @@
 A file is written whole or not at all and named by its trial, so any number of workers write at once and a trial that
 is run again replaces its row. Columns: `trial`, `status` (ok | failed), `error`, `wall_s`, `peak_rss_mb`, `bytes`;
 `config.*`, the resolved configuration; and the figures of the run's row under their dotted names (`gain.auc.value`,
-`leakage.norm.leak_auc`). Lists and stacks of members are compact JSON text. `schema` is the version of all this.
+`leakage.norm.leak_auc`). Lists and stacks of members are compact JSON text. `wall_s` is that of the
+trial as it went: references and a private alignment that another trial of its sweep had made cost it nothing.
+`schema` is the version of all this.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,13 @@ from experiments.folder import CONFIG, ROW, finished, later_attacks, read_row
 from experiments.present import size
 from experiments.progress import duration
 from vfl.errors import UserError
-from vfl.store import write_whole
+from vfl.whole import write_whole
 
 SCHEMA = 1
+ONE_ROW: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+"""What pays over many rows is all there is in a file of one: without it the file is two thirds, and read as quickly."""
+HEAD = ("schema", "trial", "status")
+"""Columns that every row has."""
 ROWS = "rows"
 """Folder of a sweep that holds its rows."""
 
@@ -75,14 +81,14 @@ def write(out: Path, row: Row) -> None:
     folder = out / ROWS
     folder.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
-    pq.write_table(pa.table({key: [value] for key, value in row.items()}), stream)
+    pq.write_table(pa.table({key: [value] for key, value in row.items()}), stream, **ONE_ROW)
     write_whole(folder / f"{row['trial']}.parquet", stream.getvalue())
 
 
 def known(out: Path) -> dict[str, str]:
-    """Return the status of each trial that has a row."""
+    """Return the status of each trial that has a row; raises `UserError` for a file that is no row of this version."""
     paths = sorted((out / ROWS).glob("*.parquet"))
-    return {path.stem: str(pq.ParquetFile(path).read(["status"])["status"][0].as_py()) for path in paths}
+    return {path.stem: str(_read(path, HEAD)["status"][0].as_py()) for path in paths}
 
 
 def summary(out: Path, trial: str) -> str:
@@ -106,8 +112,26 @@ def load(path: Path | str) -> pd.DataFrame:
 
     A figure that a trial does not have is missing. Raises `UserError` where there is no finished run.
     """
-    frame = pa.concat_tables(_tables(Path(path)), promote_options="permissive").to_pandas()
+    frame = _one_table(_tables(Path(path))).to_pandas()
     return frame.sort_values("trial", ignore_index=True)
+
+
+def _one_table(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all tables; a column that is text in one trial and a number in another is text in all."""
+    kinds: dict[str, set[bool]] = {}
+    for field in (field for table in tables for field in table.schema):
+        if not pa.types.is_null(field.type):
+            kinds.setdefault(field.name, set()).add(pa.types.is_string(field.type))
+    mixed = {name for name, text in kinds.items() if len(text) > 1}
+    return pa.concat_tables([_as_text(table, mixed) for table in tables], promote_options="permissive")
+
+
+def _as_text(table: pa.Table, mixed: Collection[str]) -> pa.Table:
+    for place, name in enumerate(table.column_names):
+        value = table[name][0].as_py() if name in mixed else None
+        if value is not None and not isinstance(value, str):
+            table = table.set_column(place, name, pa.array([json.dumps(value)]))
+    return table
 
 
 def rows(path: Path | str) -> list[Row]:
@@ -128,15 +152,18 @@ def _tables(folder: Path) -> list[pa.Table]:
     return tables
 
 
-def _read(file: Path) -> pa.Table:
+def _read(file: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        table = pq.ParquetFile(file).read()
+        table = pq.ParquetFile(file).read(columns)
     except (OSError, pa.ArrowInvalid) as error:
         reason = type(error).__name__
         raise UserError(f"cannot be read ({reason}); delete it and resume the sweep", where=str(file)) from None
+    if table.num_rows != 1 or not set(HEAD) <= set(table.column_names):
+        raise UserError("got no row of a trial, allowed one a file; move it elsewhere", where=str(file))
     version = table["schema"][0].as_py()
     if version != SCHEMA:
-        raise UserError(f"got rows of schema {version}, allowed {SCHEMA}; run the sweep again", where=str(file))
+        advice = "run the sweep again in another directory"
+        raise UserError(f"got rows of schema {version}, allowed {SCHEMA}; {advice}", where=str(file))
     return table
 
 

@@ -43,17 +43,22 @@ from parties.faults import faulty
 from parties.isolate import Isolation
 from parties.local import local_grid
 from parties.spec import PartySpec
+from parties.twin import TWIN
 from vfl.compat_flwr import COORDINATOR_NODE, new_context
 from vfl.coordinator import MANY_IDS, Fit, server_app
 from vfl.coordinator import Progress as Fitted
 from vfl.errors import InterruptedRunError, PartyError, UserError
 from vfl.grid import PartyGrid
 from vfl.metrics.utility import LEAST_ROWS
+from vfl.registry import find
 from vfl.seeds import Seeds
 from vfl.types import Kind, Pool
 
 REFERENCES_DEPEND_ON = ("seed", "data", "holdout", "split", "align", "model", "train")
 """Sections of a configuration that the reference models are trained by."""
+
+ALIGNMENT_DEPENDS_ON = ("seed", "data", "holdout", "split", "align")
+"""Sections of a configuration that the parties align by."""
 
 BETWEEN_S = 0.1
 """Seconds between two words to whoever watches."""
@@ -93,10 +98,11 @@ class RunWatcher:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the trials of one worker share: a warm isolation, and a folder where the scores of references are kept."""
+    """What the trials of one worker share: a warm isolation, and folders of the scores of references and alignments."""
 
     isolation: Isolation
     references: Path
+    alignments: Path
 
 
 def simulate(
@@ -200,12 +206,22 @@ class _Call:
 
 def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Progress) -> dict[str, Any]:
     specs = with_credentials(config, party_specs(config, world, out))
+    if call.shared is not None and getattr(find("align", str(config.aligner["name"])), "costly", False):
+        kept = _kept_at(call.shared.alignments, ALIGNMENT_DEPENDS_ON, config, world)
+        specs = [replace(spec, alignments=kept) for spec in specs]
     with Isolation() if call.shared is None else nullcontext(call.shared.isolation) as isolation:
         fitted, path = _train(config, world, specs, out, call, progress)
-        rundir.write_steps(out, fitted.progress, config.train.batch_size)
+        rundir.write_steps(out, fitted.progress, config.train.round_rows)
         rundir.write_status(out, "reference", 0, 0)
         progress.start("reference", 0)
-        figures = isolation.call("parties.judging:judge", _judging(config, specs, out, _cache(config, world, call)))
+        if TWIN in config.references:
+            unsigned = [replace(spec, credentials=None) for spec in specs]
+            place = str(party_folder(out, REFEREE) / TWIN)
+            twin = {"specs": unsigned, "plan": coordinator_plan(config), "folder": place}
+            isolation.call("parties.twin:train_twin", twin)
+        shared = call.shared
+        cache = None if shared is None else _kept_at(shared.references, REFERENCES_DEPEND_ON, config, world)
+        figures = isolation.call("parties.judging:judge", _judging(config, specs, out, cache))
         progress.finish("reference")
         rundir.write_status(out, "attack", 0, len(config.attack))
         leakage = attack_all(Target(config, world, out), config.attack, isolation, progress)
@@ -253,13 +269,11 @@ def _grid(config: Config, world: World, specs: Sequence[PartySpec], ray_address:
     return faulty(grid, faults(config), Seeds(config.seed))
 
 
-def _cache(config: Config, world: World, call: _Call) -> str | None:
-    """Return where the references of this run are kept: by all they depend on, and no more."""
-    if call.shared is None:
-        return None
-    asked = {key: configs.resolved(config)[key] for key in REFERENCES_DEPEND_ON}
-    seen = json.dumps([asked, data_hash(world), version("vfl-platform")], sort_keys=True)
-    return str((call.shared.references / hashlib.sha256(seen.encode()).hexdigest()[:16]).resolve())
+def _kept_at(folder: Path, sections: Sequence[str], config: Config, world: World) -> str:
+    """Return where trials keep what they share: by the sections of a configuration that it depends on, and no more."""
+    asked = {key: configs.resolved(config)[key] for key in sections}
+    seen = json.dumps([asked, world.cut.overlap, data_hash(world), version("vfl-platform")], sort_keys=True)
+    return str((folder / hashlib.sha256(seen.encode()).hexdigest()[:16]).resolve())
 
 
 def _judging(config: Config, specs: Sequence[PartySpec], out: Path, cache: str | None) -> dict[str, Any]:

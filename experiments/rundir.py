@@ -17,7 +17,7 @@ import pandas as pd
 from experiments.folder import make, other_name, require_fresh
 from vfl.coordinator import Progress as Fitted
 from vfl.errors import UserError
-from vfl.store import write_whole
+from vfl.whole import write_whole
 
 COORDINATOR_FILE, PREVIOUS_FILE = "coordinator.json", "coordinator-previous.json"
 VERSIONS, STATUS = "versions.json", "status.json"
@@ -115,6 +115,12 @@ def load_progress(out: Path) -> Fitted | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         advice = "delete it to go on from the checkpoint before, or to start the run again where there is none"
         raise UserError(f"is not as it was written ({type(error).__name__}); {advice}", where=str(path)) from None
+
+
+def clear_progress(out: Path) -> None:
+    """Remove what `save_progress` wrote: the run has ended, and the next one begins at its beginning."""
+    for name in (COORDINATOR_FILE, PREVIOUS_FILE):
+        (out / name).unlink(missing_ok=True)
 
 
 def _checksum(fields: Mapping[str, Any]) -> str:

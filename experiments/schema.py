@@ -186,6 +186,7 @@ class Train(Section):
     """How long and how the networks are fitted; `checkpoint_every` counts steps, and 0 writes no checkpoint.
 
     `stale` 1 lets publishers go on before the gradient of the round before is back (`vanilla` alone).
+    `batches_per_message` has so many mini-batches share a message, for links that are slow to start (`vanilla` alone).
     `select` says which weights are tested: the last, or those of the epoch with the least loss on validation rows.
     Epochs shorter than `validate_every` steps are not all validated, the last one always is. With 0 `epochs`, methods
     that also count in steps take those alone; others refuse it.
@@ -201,9 +202,15 @@ class Train(Section):
     select: Literal["last", "best_valid"] = "last"
     validate_every: int = Field(1, ge=1)
     stale: Literal[0, 1] = 0
+    batches_per_message: int = Field(1, ge=1)
     threads_per_party: int = Field(1, ge=1)
     epoch_guard: Literal["off", "warn", "stop", "reinit_embeddings"] = "warn"
     checkpoint_every: int = Field(200, ge=0)
+
+    @property
+    def round_rows(self) -> int:
+        """How many rows a round of training goes over at most."""
+        return self.batch_size * self.batches_per_message
 
 
 class DefenseSpec(Spec):
@@ -272,7 +279,7 @@ class FaultsSection(Section):
     without: Literal["stop", "impute"] = "stop"
 
 
-Reference = Literal["advertiser_alone", "central"]
+Reference = Literal["advertiser_alone", "central", "honest"]
 NORM, DIRECTION = AttackSpec(name="norm"), AttackSpec.model_validate({"name": "direction", "hints": 1})
 
 
@@ -348,10 +355,14 @@ def _recording(config: Config) -> list[tuple[str, str]]:
 
 def _staleness(config: Config) -> list[tuple[str, str]]:
     """Refuse late gradients where a method has none, and checkpoints that a round under way would be missing from."""
-    if not config.train.stale:
+    train, method = config.train, config.method.name
+    if train.batches_per_message > 1 and (method != "vanilla" or train.stale):
+        allowed = f"1 with method {method}" if method != "vanilla" else "1 with train.stale above 0"
+        return [("train.batches_per_message", refusal(train.batches_per_message, allowed, "remove one of the two"))]
+    if not train.stale:
         return []
-    if config.method.name != "vanilla":
-        return [("train.stale", refusal(1, f"0 with method {config.method.name}", "remove it, or use vanilla"))]
+    if method != "vanilla":
+        return [("train.stale", refusal(1, f"0 with method {method}", "remove it, or use vanilla"))]
     if config.train.checkpoint_every:
         allowed, advice = "0 with train.checkpoint_every above 0", "set train.checkpoint_every to 0"
         return [("train.stale", refusal(1, allowed, advice))]

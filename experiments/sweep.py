@@ -2,7 +2,7 @@
 
 All trials are resolved and checked before the first starts. A trial that ends, well or not, leaves its row; a sweep
 killed at any moment goes on with the trials that have none. Each worker keeps one isolation for attacks and referee,
-whose every job is a clean fork; references that trials share are trained once.
+whose every job is a clean fork; trials that differ in neither data nor seed share references and private alignment.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from experiments.progress import Progress, Silent
 from experiments.run import Shared, prepare, simulate
 from experiments.schema import Config
 from parties.isolate import Isolation
+from parties.memory import forget_peak
 from vfl.errors import UserError
 
-TRIALS, REFERENCES = "trials", "references"
+TRIALS, REFERENCES, ALIGNMENTS = "trials", "references", "alignments"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def sweep(trials: Sequence[Trial], out: Path, workers: int, resume: bool, progre
         progress.advance("sweep", done)
         progress.tell(f"{labels[key]:<{width}}  {results.summary(out, key)}")
     progress.finish("sweep")
-    shutil.rmtree(out / REFERENCES, ignore_errors=True)
+    for kept in (REFERENCES, ALIGNMENTS):
+        shutil.rmtree(out / kept, ignore_errors=True)
     counts = {"trials": len(trials), "finished": finished, "failed": failed}
     return {**counts, "skipped": len(trials) - len(left), "out": str(out)}
 
@@ -139,27 +141,35 @@ _warm: list[Isolation] = []
 """This worker's isolation, started by its first trial."""
 
 
+def _isolation() -> Isolation:
+    """Return this worker's isolation; one of which a process died is let go, so that its trial alone fails."""
+    if _warm and not _warm[0].alive:
+        _warm.pop().close()
+    if not _warm:
+        _warm.append(Isolation())
+    return _warm[0]
+
+
 def run_trial(config: Config, key: str, out: str) -> str:
     """Run one trial, write its row, and return its error, empty where there is none.
 
-    Nothing but its shareable files stays of its run directory.
+    Nothing but its shareable files stays of its run directory, however it ended.
     """
     folder = Path(out) / TRIALS / key
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if not _warm:
-        _warm.append(Isolation())
-    shared = Shared(_warm[0], Path(out) / REFERENCES)
+    shared = Shared(_isolation(), Path(out) / REFERENCES, Path(out) / ALIGNMENTS)
     began = time.perf_counter()
+    forget_peak()
     try:
         run = simulate(config, folder, ray_address=None, resume=None, progress=Silent(), shared=shared)
     except Exception as error:  # a trial that fails must not stop the others, whatever it failed of
-        told = " ".join(f"{type(error).__name__}: {error}".split())
+        told = " ".join(f"{type(error).__name__}: {error}".split()).partition("; go on with vfl simulate")[0]
         row = {**results.failed_row(key, resolved(config), told), "wall_s": time.perf_counter() - began}
-        results.write(Path(out), row)
-        return told
+    else:
+        told, row = "", results.row_of(key, resolved(config), run)
     for entry in folder.iterdir():
         if entry.name not in SHAREABLE:
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    results.write(Path(out), results.row_of(key, resolved(config), run))
-    return ""
+    results.write(Path(out), row)
+    return told

@@ -35,6 +35,9 @@ def check_threat(config: Config, world: World, attacks: Sequence[AttackSpec]) ->
     )
     for place, spec in enumerate(attacks):
         needs = needs_of(spec)
+        if needs.active and needs.received and config.record.every > 1:
+            message = refusal(config.record.every, "1 with an attack that acts on every round it sees", "record all")
+            raise ThreatError(message, key="record.every")
         lacks = beyond(needs, config.threat.hints, spec.key)
         if lacks:
             raise ThreatError(lacks[0], key=f"attack.{place}")

@@ -7,19 +7,18 @@ message is answered as it was the first time, another one under the same name is
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flwr.app import ArrayRecord, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
 from vfl.compat_flwr import items
 from vfl.errors import WireError
 from vfl.types import PartyId
+from vfl.wire import STEP_KEY, mail
 
 _HEAD, _TAIL = 12, 16
 Fingerprint = tuple[object, ...]
-Records = Mapping[str, ArrayRecord]
-"""The envelopes of one message by their headers, as they came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,9 @@ class Entry:
     _allowance: float = 1.0
     _filled: float = field(default=-1.0)
 
-    def admit(self, records: Records) -> None:
+    def admit(self, content: RecordDict) -> None:
         """Raise `WireError` for a message that is too large, holds too many envelopes, or comes too soon."""
+        records = mail(content)
         if len(records) > self.limits.envelopes:
             raise WireError(f"{self.party} got {len(records)} envelopes at once, allowed {self.limits.envelopes}")
         size = sum(len(array.data) for record in records.values() for array in items(record).values())
@@ -63,7 +63,7 @@ class Entry:
             )
         self._allowance -= 1
 
-    def answered(self, step: int, hops: tuple[str, ...], records: Records) -> RecordDict | None:
+    def answered(self, step: int, hops: tuple[str, ...], content: RecordDict) -> RecordDict | None:
         """Return what was replied to this very message before, `None` where it is new.
 
         Raises `WireError` for a message of an earlier step, and for another one under the name of one acted on.
@@ -75,18 +75,18 @@ class Entry:
         before = self.answers.get(hops)
         if before is None:
             return None
-        if before[0] != _fingerprint(records):
+        if before[0] != _fingerprint(content):
             raise WireError(
                 f"{self.party} got step {step} for {'+'.join(hops)} again with other content; it was tampered with"
             )
         return before[1]
 
-    def keep(self, step: int, hops: tuple[str, ...], records: Records, reply: RecordDict) -> None:
+    def keep(self, step: int, hops: tuple[str, ...], content: RecordDict, reply: RecordDict) -> None:
         """Note that a message was acted on, and what was replied."""
         if step != self.step:
             self.step = step
             self.answers.clear()
-        self.answers[hops] = (_fingerprint(records), reply)
+        self.answers[hops] = (_fingerprint(content), reply)
 
     def reset(self) -> None:
         """Forget all steps: the party goes on from a checkpoint, or begins."""
@@ -94,10 +94,12 @@ class Entry:
         self.answers.clear()
 
 
-def _fingerprint(records: Records) -> Fingerprint:
-    """Return what tells two messages of one name apart: of a sealed array, its nonce and authentication tag."""
-    return tuple(
+def _fingerprint(content: RecordDict) -> Fingerprint:
+    """Return what tells two messages of one name apart: the header, and of a sealed array nonce and tag."""
+    header = items(content).get(STEP_KEY)
+    arrays = (
         (key, name, array.stype, array.dtype, tuple(array.shape), bytes(array.data[:_HEAD]), bytes(array.data[-_TAIL:]))
-        for key, record in records.items()
+        for key, record in mail(content).items()
         for name, array in items(record).items()
     )
+    return (header.get(STEP_KEY) if isinstance(header, ConfigRecord) else None, *arrays)

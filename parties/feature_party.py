@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from parties.aligning import Aligning
 from parties.mounts import Mounts, mount, steered
 from parties.rows import Rows, leftover_base, leftover_order
 from parties.settle import settle
@@ -27,8 +28,8 @@ from vfl.methods import Desk, Parts, Remembers, Side
 from vfl.registry import build
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
-from vfl.store import write_whole
 from vfl.types import Batch, Role, Step, TableSchema
+from vfl.whole import write_whole
 
 
 class FeatureParty:
@@ -39,7 +40,8 @@ class FeatureParty:
     ) -> None:
         self._spec, self._shard = spec, cast(Shard, spec.shard)
         keys: Ids = load_keys(self._shard) if self._shard.keyed else torch.from_numpy(load_ids(self._shard))
-        self._align: AlignSide | None = make_align(keys, spec.seeds.scope("align"))
+        kept = None if spec.alignments is None else Path(spec.alignments) / spec.party
+        self._align: Aligning | None = Aligning(partial(make_align, keys, spec.seeds.scope("align")), kept)
         self._make_side = make_side
         self._resumed: Alignment | None = None
         self._remembered: dict[str, Tensor] = {}
@@ -49,7 +51,7 @@ class FeatureParty:
 
     def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
         """Return a handler of the aligner before `prepare`, of the method after it."""
-        return getattr(self._align if self._side is None else self._side, name)
+        return cast(Aligning, self._align).handler(name) if self._side is None else getattr(self._side, name)
 
     def prepare(self) -> dict[str, float]:
         """Load and encode this party's rows, build its side, and report how many rows of each kind it holds."""
@@ -65,7 +67,7 @@ class FeatureParty:
         place, leftover = spec.roster.ids().index(spec.party), leftover_order(len(alignment.only), spec.seeds)
         base = leftover_base(place)
         schema = self._schema = encoder.schema
-        mounts = mount(spec.defenses, spec.seeds, spec.classes)
+        mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
         labels = _training_labels(local, alignment)
         self._rows = Rows(table, alignment, labels, spec.shared, base, leftover)
         if labels is not None and mounts.changes_labels:
@@ -117,7 +119,7 @@ class FeatureParty:
     def alignment(self) -> Alignment:
         """Return the alignment after the cut, from the aligner or from the checkpoint that was resumed."""
         if self._resumed is None:
-            self._resumed = settle(cast(Alignment, cast(AlignSide, self._align).alignment), self._shard)
+            self._resumed = settle(cast(Alignment, cast(Aligning, self._align).alignment), self._shard)
         self._align = None  # it holds every id of this party, and its work is done
         return self._resumed
 

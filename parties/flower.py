@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from flwr.app import Message, RecordDict
+from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from parties.messenger import ANSWER, WHO
@@ -14,7 +14,8 @@ from vfl.grid import Report, Roster, walk
 from vfl.types import Hop, PartyId, Step
 
 POLL_S = 0.05
-_GONE = ("node", "unavailable")
+_GONE_CODES = frozenset({3, 4, 5, 8})
+"""Flower's own errors for a message or reply that expired, a node without heartbeat, and a process that crashed."""
 
 
 class FlowerCarrier:
@@ -34,7 +35,10 @@ class FlowerCarrier:
             for node, reply in zip(
                 fresh, self._send([(node, f"query.{WHO}", RecordDict()) for node in fresh]), strict=True
             ):
-                party = "" if reply.has_error() else str(reply.content.config_records[ANSWER]["party"])
+                if reply.has_error():
+                    asked.discard(node)  # it died since; started anew it has the same number
+                    continue
+                party = str(reply.content.config_records[ANSWER]["party"])
                 if party in self._nodes or party not in self._roster.ids():
                     raise WireError(f"SuperNode {node} says it is {party!r}, who is there already or takes no part")
                 self._nodes[party] = node
@@ -54,7 +58,7 @@ class FlowerCarrier:
         replies = self._send(sent)
         for party, reply in zip(parties, replies, strict=True):
             if reply.has_error():
-                raise _explain(party, str(reply.error.reason))
+                raise _explain(party, reply.error)
         return replies
 
     def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
@@ -83,17 +87,25 @@ class FlowerCarrier:
             for reply in self._grid.pull_messages([each for each in ids if each not in found]):
                 found[reply.metadata.reply_to_message_id] = reply
             if len(found) < len(ids) and time.monotonic() > deadline:
-                raise PartyGoneError(f"a party stayed away: no answer within {self._timeout_s:.0f} s")
+                silent = [self._name(node) for (node, _, _), each in zip(sent, ids, strict=True) if each not in found]
+                raise PartyGoneError(
+                    f"{', '.join(silent)} stayed away: no answer within {self._timeout_s:.0f} s", silent[0]
+                )
             if len(found) < len(ids):
                 time.sleep(POLL_S)
         return [found[each] for each in ids]
 
+    def _name(self, node: int) -> PartyId:
+        return next((party for party, its_node in self._nodes.items() if its_node == node), f"SuperNode {node}")
 
-def _explain(party: PartyId, reason: str) -> VflError:
+
+def _explain(party: PartyId, error: Error) -> VflError:
     """Return the error that a party's own words, or Flower's about its node, stand for."""
-    kind, _, text = reason.partition(": ")
+    kind, _, text = str(error.reason).partition(": ")
     if kind == "WireError":
         return WireError(text)
-    if kind == "PartyGoneError" or all(word in reason.lower() for word in _GONE):
-        return PartyGoneError(text if kind == "PartyGoneError" else f"{party} died or stayed away: {reason}", party)
-    return PartyError(f"{party} failed: {reason}")
+    if kind == "PartyGoneError":
+        return PartyGoneError(text, party)
+    if error.code in _GONE_CODES:
+        return PartyGoneError(f"{party} died or stayed away: {error.reason}", party)
+    return PartyError(text if kind == "PartyError" else f"{party} failed: {error.reason}")

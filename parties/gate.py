@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from parties.outbox import Sender
-from vfl.defenses import Guard, Hook, ReceiveContext, State, Verdict
+from parties.outbox import Mounted, Sender
+from vfl.defenses import Defense, Guard, ReceiveContext, State, Verdict
 from vfl.errors import IntegrityError
 from vfl.types import Batch, Envelope, Kind, PartyId, Pool, Step
 
@@ -31,6 +31,11 @@ class Posted:
     guard: Guard
     states: dict[PartyId, State] = field(default_factory=dict[PartyId, State])
     found: dict[PartyId, State] = field(default_factory=dict[PartyId, State])
+
+    @property
+    def sends(self) -> bool:
+        """Whether it also acts on what its party sends."""
+        return isinstance(self.guard, Defense)
 
     def note(self, envelope: Envelope, flagged: Tensor) -> None:
         """Add an inspected message to what was found of its sender."""
@@ -84,11 +89,11 @@ class Gate:
         }
 
     def loose(self) -> dict[str, Tensor]:
-        """Return what a checkpoint must hold of the guards."""
+        """Return what a checkpoint must hold of the guards; the state of one that also sends is with the outbox."""
         return {
             f"{posted.place}.{part}.{src}.{name}": value
             for posted in self.posted
-            for part, by_sender in ((_TOLD, posted.states), ("found", posted.found))
+            for part, by_sender in ((_TOLD, {} if posted.sends else posted.states), ("found", posted.found))
             for src, state in by_sender.items()
             for name, value in state.items()
         }
@@ -129,12 +134,16 @@ class Gate:
 
 def gate(
     me: Sender,
-    members: Sequence[Hook],
+    mounted: Sequence[Mounted],
     own: Callable[[Step, Tensor], Batch | None],
     sent: Mapping[PartyId, Envelope],
 ) -> Gate:
-    """Return a party's gate, with those of its defenses that inspect what is received."""
-    posted = [Posted(place, member) for place, member in enumerate(members) if isinstance(member, Guard)]
+    """Return a party's gate, with those of its defenses that inspect; one that also sends keeps one state for both."""
+    posted = [
+        Posted(place, each.defense, each.states if isinstance(each.defense, Defense) else {})
+        for place, each in enumerate(mounted)
+        if isinstance(each.defense, Guard)
+    ]
     return Gate(me, posted, own, sent)
 
 

@@ -42,7 +42,7 @@ def infer(attack: Mapping[str, Any], view: Mapping[str, Any], grant: str, seed: 
     guess = member.infer(open_view(member.needs, view, Path(grant), Seeds(seed)), Seeds(seed).torch("infer"))
     controls = {f"{CONTROL}{name}": scores for name, scores in guess.controls.items()}
     tensors = {"steps": guess.steps, "rows": guess.rows, "scores": guess.scores, **controls}
-    facts = {"target": guess.target, "party": guess.party, "columns": guess.columns}
+    facts = {name: getattr(guess, name) for name in ("target", "party", "columns", "reference")}
     checkpoint.save(Path(out), {name: value.detach().contiguous() for name, value in tensors.items()}, facts)
 
 
@@ -90,7 +90,8 @@ def read_guess(path: str) -> Guess:
     tensors, facts = checkpoint.load(Path(path))
     controls = {key.removeprefix(CONTROL): value for key, value in tensors.items() if key.startswith(CONTROL)}
     steps, rows, scores = (tensors[name] for name in ("steps", "rows", "scores"))
-    return Guess(facts["target"], steps, rows, scores, facts["party"], tuple(facts["columns"]), controls)
+    about = (facts["party"], tuple(facts["columns"]), controls, facts["reference"])
+    return Guess(facts["target"], steps, rows, scores, *about)
 
 
 def _bottom(plan: Mapping[str, Any], schema: TableSchema, seeds: Seeds) -> nn.Module | None:

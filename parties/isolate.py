@@ -82,6 +82,11 @@ class Isolation:
             raise PartyError("a job gave an answer that cannot be read; run the command again") from None
         return _result(parsed)
 
+    @property
+    def alive(self) -> bool:
+        """Whether both servers still run: one that the system ended for its memory answers no job again."""
+        return all(server.poll() is None for server in (self._clean, self._referee))
+
     def close(self) -> None:
         """Stop both servers."""
         for server in (self._clean, self._referee):

@@ -5,7 +5,6 @@ Arguments are references and folders; results are JSON. Nothing row-level leaves
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from parties.referee import ORDER_FILE, SCORES_FILE
 from parties.references import alone, central
 from parties.settle import Settled, leftover, settled
 from parties.spec import PartySpec
+from parties.twin import TWIN
 from vfl import checkpoint
 from vfl.attacks import Guess
 from vfl.data.cut import Shard
@@ -60,6 +60,8 @@ def judge(
     truth, _ = open_truth(_shard(advertiser), folder, advertiser.classes)
     joint, test = tested(truth, found, folder)
     scores = {"test": joint, **_references(specs, references, truth, found, cache)}
+    if (Path(folder) / TWIN).is_dir():
+        scores[TWIN] = tested(truth, found, str(Path(folder) / TWIN))[0]
     utility = {name: Utility().result(score, test, seeds.numpy("utility", name)) for name, score in scores.items()}
     figures: Figures = {"utility": utility, "gain": {}, "positives": _positives(truth), "base_rate": _base_rate(truth)}
     figures["method"] = pseudo_labels(truth, folder)
@@ -134,8 +136,9 @@ def marks(
     """
     truth, _ = open_truth(shard, folder, classes)
     tables = {party: load_table(Path(place) / TABLE_FILE)[:2] for party, place in victims.items()}
-    asked, _ = checkpoint.load(Path(folder) / SCORES_FILE)
-    truth = replace(truth, tables=tables, answers=(asked["rows"], asked["scores"].argmax(dim=1)))
+    truth = replace(truth, tables=tables, answers=_answers(Path(folder)))
+    if (Path(folder) / TWIN).is_dir():
+        truth = replace(truth, honest=_answers(Path(folder) / TWIN))
     found: Figures = {}
     for key, made in guesses.items():
         try:
@@ -146,6 +149,11 @@ def marks(
             told = str(error) if isinstance(error, VflError) else f"{type(error).__name__}: {error}"
             found[key] = {"target": None, "error": f"it failed: {told}"}
     return found
+
+
+def _answers(folder: Path) -> tuple[Tensor, Tensor]:
+    asked, _ = checkpoint.load(folder / SCORES_FILE)
+    return asked["rows"], asked["scores"].argmax(dim=1)
 
 
 def figures_of(guess: Guess, best: Guess, truth: Truth, seeds: Seeds) -> Figures:
@@ -193,9 +201,7 @@ def _kept(cache: str | None, name: str, make: Callable[[], Tensor]) -> Tensor:
         return make()
     path = Path(cache) / f"{name}.safetensors"
     if not path.exists():
-        own = path.with_name(f"{name}-{os.getpid()}.safetensors")
-        checkpoint.save(own, {"scores": make()}, {})
-        own.replace(path)
+        checkpoint.save_shared(path, {"scores": make()}, {})
     return checkpoint.load(path)[0]["scores"]
 
 

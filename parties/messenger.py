@@ -19,7 +19,7 @@ from flwr.clientapp import ClientApp
 
 from parties.failure import failed
 from parties.frames import pack, receive, send, unpack
-from vfl.errors import PartyError, PartyGoneError, VflError
+from vfl.errors import PartyGoneError, VflError, WireError
 
 PLAY, WHO, ANSWER = "play", "who", "control"
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
@@ -49,8 +49,8 @@ def _answer(message: Message, context: Context) -> Message:
     try:
         if context.node_config.get("resident"):
             _await(folder / SOCKET)
-            content = ask(folder / SOCKET, message.metadata.message_type, message.content)
-            return Message(content, reply_to=message)
+            answer, reason = ask(folder / SOCKET, message.metadata.message_type, message.content)
+            return Message(Error(ERROR_CODE, reason) if reason else answer, reply_to=message)
         from parties.local import make_party
         from parties.spec_file import read
         from parties.stateless import answer
@@ -74,19 +74,20 @@ def _folder(context: Context) -> Path:
     return Path(cast(str, context.node_config["party"]))
 
 
-def ask(path: Path, action: str, content: RecordDict) -> RecordDict:
-    """Return the answer of the party's own process behind a socket; raises `PartyGoneError` where there is none."""
+def ask(path: Path, action: str, content: RecordDict) -> tuple[RecordDict, str]:
+    """Return the answer of the party's own process behind a socket, or the kind and text of the error that it was.
+
+    Raises `PartyGoneError` where there is no such process, or it ended before it answered.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
             connection.connect(str(path))
-        except OSError as error:
-            message = f"{path.parent.name} died or stayed away: {error.strerror}; start it with vfl deploy party"
-            raise PartyGoneError(message, path.parent.name) from None
-        send(connection, pack(content, {"action": action}))
-        answer, facts = unpack(receive(connection))
-    if "error" in facts:
-        raise PartyError(str(facts["error"]))
-    return answer
+            send(connection, pack(content, {"action": action}))
+            answer, facts = unpack(receive(connection))
+        except (OSError, WireError) as error:
+            told = f"{path.parent.name} died or stayed away: {getattr(error, 'strerror', None) or error}"
+            raise PartyGoneError(f"{told}; start it with vfl deploy party", path.parent.name) from None
+    return answer, str(facts.get("error", ""))
 
 
 def serve(path: Path, answer: Callable[[str, RecordDict], RecordDict]) -> None:

@@ -13,11 +13,14 @@ from parties.outbox import Mounted
 from parties.spec import Spec
 from parties.teacher import Teach
 from vfl.attacks import Steers
-from vfl.defenses import Defense, Hook, LabelContext, LabelTransform, Penalty, PenaltyContext, Wrap, hard
+from vfl.defenses import Defense, Guard, Hook, LabelContext, LabelTransform, Penalty, PenaltyContext, Wrap, hard
 from vfl.methods import TrainOptions
 from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import Batch, PartyId, Step
+
+TAMPERS_BY = (Defense, Guard, Wrap)
+"""Hooks by which an active attack tampers: with what its party sends, with what it gets, with its network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class Mounts:
 
 
 def mount(specs: Sequence[Spec], seeds: Seeds, classes: int, tampers: Sequence[Spec] = ()) -> Mounts:
-    """Build a party's stack; behind its defenses come the active attacks of its own that tamper with what it sends."""
-    tampering = [member for spec in tampers if isinstance(member := build("attack", spec), Defense)]
+    """Build a party's stack; behind its defenses come the active attacks of its own that have a defense's hooks."""
+    tampering = [member for spec in tampers if isinstance(member := build("attack", spec), TAMPERS_BY)]
     members = (*(cast(Hook, build("defense", spec)) for spec in specs), *tampering)
     return Mounts(members, seeds, classes)
 

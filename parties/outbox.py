@@ -66,9 +66,14 @@ class Outbox:
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
     last: dict[PartyId, Envelope] = field(default_factory=dict[PartyId, Envelope])
 
-    def send(self, envelope: Envelope, by_class: ByClass | None = None) -> tuple[str, ArrayRecord]:
-        """Return the record that leaves the party in place of this envelope; `by_class` is for its defenses alone."""
-        defended = self._defend(envelope, by_class)
+    def send(
+        self, envelope: Envelope, by_class: ByClass | None = None, *, learning: bool = True
+    ) -> tuple[str, ArrayRecord]:
+        """Return the record that leaves the party in place of this envelope.
+
+        `by_class`, and whether the round is one of `learning`, are for its defenses alone.
+        """
+        defended = self._defend(envelope, by_class, learning)
         if len(defended.rows):  # an alignment's message is about none, and may be large
             step, kind, src, dst = defended.step, defended.kind, defended.src, defended.dst
             self.last[dst] = Envelope(step, kind, src, dst, defended.rows, defended.body.detach())
@@ -80,7 +85,7 @@ class Outbox:
             self.sent_bytes[envelope.kind] = self.sent_bytes.get(envelope.kind, 0) + body_bytes(record)
         return key, record if self.channel is None else self.channel.seal(envelope.dst, key, record)
 
-    def _defend(self, envelope: Envelope, by_class: ByClass | None) -> Envelope:
+    def _defend(self, envelope: Envelope, by_class: ByClass | None, learning: bool) -> Envelope:
         if not self.mounted:
             return envelope
         body = envelope.body
@@ -96,6 +101,7 @@ class Outbox:
                 classes=self.sender.classes,
                 rows=envelope.rows,
                 by_class=None if by_class is None else partial(by_class, envelope.dst),
+                learning=learning,
             )
             state = mounted.states.get(envelope.dst) or defense.init()
             body, mounted.states[envelope.dst] = defense.apply(body, state, ctx)

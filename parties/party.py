@@ -6,7 +6,6 @@ messages between it and the wire.
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,9 +19,11 @@ from torch import Tensor, nn
 from parties.entry import Entry
 from parties.failure import failed
 from parties.gate import FLAGS_FILE, Gate, gate
+from parties.memory import peak_rss_mb
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
 from parties.renewing import renew
+from parties.schedule import Schedule
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
@@ -34,7 +35,7 @@ from vfl.grid import KEEP, PLAY
 from vfl.methods import Method, Parts
 from vfl.registry import build, find
 from vfl.store import TranscriptWriter
-from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Role, Step
+from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Pool, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, read_step
 
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
@@ -99,6 +100,7 @@ class Party:
     channel: Channel | None
     hops: Mapping[str, Hop]
     entry: Entry
+    schedule: Schedule
     masked: bool = False
     app: ClientApp = field(default_factory=ClientApp)
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -114,17 +116,24 @@ class Party:
 
         A message that was acted on before is answered again and changes nothing.
         """
-        records = mail(message.content)
-        self.entry.admit(records)
+        self.entry.admit(message.content)
+        self._require_met()
         step, names = read_step(message.content)
-        before = self.entry.answered(step.index, names, records)
+        before = self.entry.answered(step.index, names, message.content)
         if before is not None:
             return reply(before, message)
         hops = [self._hop(name) for name in names]
-        received = [self.inbox.receive(step.index, key, record) for key, record in records.items()]
+        self.schedule.check(step, names)
+        received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
         content = self._act(step, hops, received)
-        self.entry.keep(step.index, names, records, content)
+        self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)
+
+    def _require_met(self) -> None:
+        """Raise `PartyGoneError` where the others were greeted by a process that this one has taken the place of."""
+        if self.channel is not None and not self.channel.met:
+            party = self.spec.party
+            raise PartyGoneError(f"{party} died: its process was started anew and has not met the others", party)
 
     def choose_epoch(self, step: Step, mail: Mail) -> Outgoing:
         """Keep the weights of this epoch, the best so far, and tell the publishers to keep theirs, `(1, 1)`."""
@@ -139,11 +148,13 @@ class Party:
 
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
-        self.entry.admit(mail(message.content))
+        self.entry.admit(message.content)
         record = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
         call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
         if call is not None and call == self.called[0]:
             return reply(self.called[1], message)
+        if name not in ("hello", "meet"):
+            self._require_met()
         content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
         if isinstance(answer, ConfigRecord):
@@ -169,7 +180,7 @@ class Party:
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> dict[str, float]:
         """Take back what `state` gave, and report the counts that `prepare` reports."""
         self.player.resume({key.removeprefix("loose."): value for key, value in tensors.items()})
-        report = self.player.prepare()
+        report = self._prepare({})
         checkpoint.restore(self.player.parts(), tensors)
         self.kept = {key.removeprefix("kept."): value for key, value in tensors.items() if key.startswith("kept.")}
         self.heard = {key[len("heard.") :]: value for key, value in tensors.items() if key.startswith("heard.")}
@@ -289,14 +300,22 @@ class Party:
             self.outbox.send(
                 Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], body),
                 outgoing.by_class,
+                learning=step.pool not in (Pool.VALID, Pool.TEST),
             )
             for party, body in outgoing.bodies.items()
             if party not in self.absent
         ]
 
     def _hello(self, given: Given) -> ConfigRecord:
-        """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed."""
+        """Begin anew: a channel with fresh keys, no step acted on, and nothing recorded unless the run is resumed.
+
+        Raises `WireError` where this party's folder holds a finished run: masks and secrets are not to be used again.
+        """
+        final = self.spec.path("checkpoints", "final.safetensors")
+        if given.get("fresh") and final is not None and final.is_file():
+            raise WireError(f"{self.spec.party} has finished this run, and takes part in it once; begin another one")
         self.entry.reset()
+        self.schedule.reset()
         self.absent = frozenset(filter(None, str(given.get("absent", "")).split("|")))
         if self.outbox.recorder and given.get("fresh"):
             self.outbox.recorder.cut_back(0)
@@ -319,7 +338,9 @@ class Party:
         return ConfigRecord()
 
     def _prepare(self, given: Given) -> dict[str, float]:
-        return self.player.prepare()
+        report = self.player.prepare()
+        self.schedule.rows = report
+        return report
 
     def _checkpoint(self, given: Given) -> dict[str, float]:
         step = _step_of(given)
@@ -354,10 +375,9 @@ class Party:
             self.outbox.recorder.flush()
         self._save("final", -1)
         self.player.close()
-        peak_rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         chains = {f"chain/{party}": link.hex() for party, link in self.outbox.chains.items()}
         counts = {f"bytes/{kind.value}": count for kind, count in self.outbox.sent_bytes.items()}
-        return ConfigRecord({"peak_rss_mb": peak_rss_mb, **chains, **counts, **self._flags()})
+        return ConfigRecord({"peak_rss_mb": peak_rss_mb(), **chains, **counts, **self._flags()})
 
     def _flags(self) -> dict[str, list[int]]:
         """Write which rows the guards flagged to this party's own folder, and return how many."""
@@ -396,23 +416,30 @@ def join(
     recorder = TranscriptWriter(transcript, spec.record_every) if transcript and spec.record_every else None
     channel = Channel(spec.party, spec.credentials) if spec.channel else None
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
-    hops = {hop.name: hop for hop in run_hops(spec)}
+    schedule = planned(spec)
+    hops = {hop.name: hop for hop in run_hops(schedule)}
     mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
-    watched = gate(sender, mounts.members, own, outbox.last)
+    watched = gate(sender, outbox.mounted, own, outbox.last)
     inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)
     masked = getattr(find("method", str(spec.method["name"])), "masked", False)
-    party = Party(spec, player, outbox, inbox, watched, channel, hops, entry, masked)
+    party = Party(spec, player, outbox, inbox, watched, channel, hops, entry, schedule, masked)
     _register(party)
     return party
 
 
-def run_hops(spec: PartySpec) -> list[Hop]:
-    """Return every hop of a run: alignment, training phases, evaluation, the choice of an epoch."""
+def planned(spec: PartySpec) -> Schedule:
+    """Return the rounds of a run as a party's own options have them."""
     aligner: Aligner = build("align", spec.align)
     method: Method = build("method", spec.method)
-    training = [hop for phase in method.phases(spec.train.options()) for hop in phase.hops]
-    found = dict.fromkeys([*aligner.hops, *training, *method.evaluate, *KEEP])
+    phases = method.phases(spec.train.options())
+    return Schedule(spec.party, spec.role, aligner.hops, phases, method.evaluate, KEEP)
+
+
+def run_hops(schedule: Schedule) -> list[Hop]:
+    """Return every hop of a run: alignment, training phases, evaluation, the choice of an epoch."""
+    training = [hop for phase in schedule.phases for hop in phase.hops]
+    found = dict.fromkeys([*schedule.align, *training, *schedule.evaluate, *schedule.keep])
     if len({hop.name for hop in found}) < len(found):
         raise ValueError(f"got two different hops of one name among {[hop.name for hop in found]}; rename one")
     return list(found)

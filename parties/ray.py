@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -42,6 +42,7 @@ STEP_TIMEOUT_S = 600
 AHEAD = 3
 """Rounds that are handed out before the reports of an earlier one are read: actors never wait for the driver."""
 REVIVE_TIMEOUT_S = 60
+PROBE_S = 5
 
 Parcel = tuple[tuple[str, tuple[tuple[str, str, tuple[int, ...], str, bytes], ...]], ...]
 """The envelopes of a Flower message as plain values: Python pickles these in a fraction of the time of its objects."""
@@ -245,6 +246,7 @@ def start_ray(buffer_bytes: int, address: str | None) -> bool:
         return False
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if address:
+        _require_reachable(address)
         try:
             ray.init(address=address, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -257,6 +259,27 @@ def start_ray(buffer_bytes: int, address: str | None) -> bool:
     except (TypeError, ValueError, KeyError):
         ray.init(**local)
     return True
+
+
+def _require_reachable(address: str) -> None:
+    """Raise `UserError` where no Ray answers at `HOST:PORT` within seconds; Ray itself tries for more than a minute."""
+    if address == "auto" or os.environ.get("RAY_USE_TLS") == "1":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        raise UserError(
+            "got no address, allowed auto or HOST:PORT; see `ray status`", key=address, where="--ray-address"
+        )
+    import grpc
+
+    channel: Any = grpc.insecure_channel(address)
+    try:
+        cast(Any, grpc).channel_ready_future(channel).result(timeout=PROBE_S)
+    except grpc.FutureTimeoutError:
+        message = f"no Ray cluster answers there within {PROBE_S} s; check that `ray start` ran, and the port"
+        raise UserError(message, key=address, where="--ray-address") from None
+    finally:
+        channel.close()
 
 
 def _offers(role: Role) -> bool:

@@ -36,10 +36,12 @@ class TrainSpec:
     lr: float = 1e-3
     threads: int = 1
     stale: int = 0
+    several: int = 1
 
     def options(self) -> TrainOptions:
         """Return these options as methods use them."""
-        return TrainOptions(self.epochs, self.batch_size, partial(make_optimizer, self.optimizer, self.lr), self.stale)
+        make = partial(make_optimizer, self.optimizer, self.lr)
+        return TrainOptions(self.epochs, self.batch_size, make, self.stale, self.several)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ class PartySpec:
 
     `seeds` is the party's own scope, `shared` the scope that all parties hold. `folder` is where it alone writes its
     transcript and checkpoints; `None` records nothing. `record_every` 0 records nothing. `credentials` sign its
-    greeting where envelopes are sealed (`channel`); with `None` nobody's greeting is checked.
+    greeting where envelopes are sealed (`channel`); with `None` nobody's greeting is checked. `alignments` is a folder
+    of this data set, cut, aligner and seed: what aligning gave is kept there, for runs in this process and others that
+    align alike.
     """
 
     party: PartyId
@@ -91,6 +95,7 @@ class PartySpec:
     limits: Limits = field(default_factory=Limits)
     record_every: int = 1
     folder: str | None = None
+    alignments: str | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def path(self, *parts: str) -> Path | None:

@@ -70,6 +70,11 @@ class Channel:
         """The run that this channel is for, empty where nobody has an identity."""
         return self.credentials.run if self.credentials else ""
 
+    @property
+    def met(self) -> bool:
+        """Whether this party has keys with others."""
+        return bool(self._out)
+
     def hello(self) -> bytes:
         """Return this party's greeting, for all others to see: an ephemeral key, a cipher, a signature of both."""
         offer = self._private.public_key().public_bytes_raw() + self.suite

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vfl.errors import DataError
-from vfl.store import write_whole
+from vfl.whole import write_whole
 
 
 def flatten(parts: Mapping[str, nn.Module | Optimizer]) -> dict[str, Tensor]:
@@ -45,6 +46,13 @@ def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object])
     text = json.dumps(dict(facts))
     metadata = {"facts": text, "sha256": _checksum(tensors, text)}
     write_whole(path, safetensors.torch.save(dict(tensors), metadata=metadata))
+
+
+def save_shared(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, object]) -> None:
+    """Do as `save` where processes, of one machine or several, may write the same file at once: the last one stays."""
+    own = path.with_name(f"{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    save(own, tensors, facts)
+    own.replace(path)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -19,7 +19,13 @@ from vfl.transcript import Hints
 from vfl.types import Batch, PartyId, TableSchema
 
 _NONE = torch.empty(0, dtype=torch.int64)
-_METRICS = {"features": "reconstruction", "membership": "membership", "proportion": "proportion", "outcome": "damage"}
+_METRICS = {
+    "features": "reconstruction",
+    "membership": "membership",
+    "proportion": "proportion",
+    "outcome": "damage",
+    "backdoor": "backdoor",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +33,17 @@ class Truth:
     """The classes of all aligned rows by handle, `(n,)` int64, sealed; handles below `train` are training rows.
 
     `tables` are the encoded tables of the parties under attack, by handle.
-    `answers` are handles of test rows and the class that the joint model gives each, `(m,)` each.
+    `answers` are handles of test rows and the class that the joint model gives each, `(m,)` each; `honest` the same of
+    a run without the attacks that tamper, where there was one.
     `leftover` are the sorted handles of rows that one party holds, and their classes, `(m,)` each.
     """
 
     labels: Sealed[Tensor]
     train: int
     classes: int
-    leftover: tuple[Tensor, Tensor] = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
-    answers: tuple[Tensor, Tensor] = (torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    leftover: tuple[Tensor, Tensor] = (_NONE, _NONE)
+    answers: tuple[Tensor, Tensor] = (_NONE, _NONE)
+    honest: tuple[Tensor, Tensor] = (_NONE, _NONE)
     tables: Mapping[PartyId, tuple[Batch, TableSchema]] = field(
         default_factory=dict[PartyId, tuple[Batch, TableSchema]]
     )
@@ -89,13 +97,20 @@ def refuse_hinted(guess: Guess, hints: Hints) -> None:
 
 
 def answer(guess: Guess, truth: Truth) -> Tensor:
-    """Return what the guess is held against: `(n,)` classes, or category ids, or membership; `(n, columns)` values."""
+    """Return what the guess is held against: `(n,)` classes, or category ids, or membership; `(n, columns)` values.
+
+    Of rows tampered with: `(n, 2)`, 1 or 0 by whether the joint model, and the one that was not tampered with, answers
+    wrongly; for a backdoor `(n, 3)`, whether the joint model answers the wanted class comes first. -1 where there is
+    no answer, or where the wanted class is the right one.
+    """
     if guess.target == "membership":
         return (guess.rows < truth.train).long()
     if guess.target in ("labels", "proportion"):
         return truth.of(guess.rows)
     if guess.target == "outcome":
         return _wrong(guess.rows, truth)
+    if guess.target == "backdoor":
+        return torch.cat([_turned(guess, truth)[:, None], _wrong(guess.rows, truth)], dim=1)
     batch, schema = truth.tables[guess.party]
     if not guess.columns or not set(guess.columns) <= set(schema.columns):
         raise VflError(f"the attack guessed columns {guess.columns} of {guess.party}, which has {schema.columns}")
@@ -104,14 +119,28 @@ def answer(guess: Guess, truth: Truth) -> Tensor:
 
 
 def _wrong(rows: Tensor, truth: Truth) -> Tensor:
-    """Return 1 where the joint model answers a test row wrongly, 0 where rightly, -1 for rows not asked about."""
-    asked, classes = truth.answers
+    """Return `(n, 2)` by model, the run's own and the honest one: 1 for a wrong answer, 0 for a right one, else -1."""
+    told = [_given(rows, truth, answers) for answers in (truth.answers, truth.honest)]
+    return torch.stack([torch.where(each < 0, each, (each != truth.of(rows)).long()) for each in told], dim=1)
+
+
+def _turned(guess: Guess, truth: Truth) -> Tensor:
+    """Return `(n,)`: 1 where the joint model answers the class of the reference row, -1 where that is the right one."""
+    wanted = truth.of(torch.tensor([guess.reference]))
+    told = _given(guess.rows, truth, truth.answers)
+    counted = (told >= 0) & (truth.of(guess.rows) != wanted)
+    return torch.where(counted, (told == wanted).long(), -1)
+
+
+def _given(rows: Tensor, truth: Truth, answers: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the `(n,)` class that a model gave each row, -1 for rows it was not asked about."""
+    asked, classes = answers
     given = torch.full((len(truth.labels.open()),), -1)
     given[asked] = classes
     told = torch.full_like(rows, -1)
     own = rows < len(given)
     told[own] = given[rows[own]]
-    return torch.where(told < 0, told, (told != truth.of(rows)).long())
+    return told
 
 
 def metric_of(guess: Guess, truth: Truth) -> str:

@@ -19,7 +19,8 @@ class Seeds:
     """A root of named streams. `at("publisher_1", "defense", 0, step)` gives that stream's 63-bit seed.
 
     A party is given `scope(party)`, from which no other party's stream can be computed, and `scope("shared")`,
-    which all parties hold (batch order, run handles). An attack's view holds neither.
+    which all parties hold (batch order, run handles). An attack's view holds neither. That holds as long as the root
+    is not known: whoever knows the number that a simulation starts from knows all its streams, its secrets included.
     """
 
     root: int | bytes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from vfl.compat_flwr import items
 from vfl.errors import DataError
 from vfl.transcript import AdversaryView, Hints, Holding
 from vfl.types import Envelope, PartyId
+from vfl.whole import write_whole
 from vfl.wire import STYPE, body_bytes, decode
 
 Direction = Literal["sent", "received"]
@@ -111,20 +111,6 @@ def _write_chunk(folder: Path, entries: Sequence[_Entry]) -> None:
     steps = [step for step, *_ in entries]
     checksum = reduce(lambda found, part: zlib.crc32(part, found), parts, 0)
     write_whole(folder / _chunk_name(min(steps), max(steps), checksum), *parts)
-
-
-def write_whole(path: Path, *parts: bytes) -> None:
-    """Write a file, made of parts, so that it is there whole or not at all: temporary name, fsync, rename."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.writelines(parts)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # on a full disk it would keep what the next try needs
-        raise
 
 
 def envelopes(folder: Path) -> Iterator[tuple[Direction, Envelope]]:

@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     add("attacks", "attacks on the wire alone, 204,800 rows", 3, lambda o: attacks.measure(o.repeats))
     sweeping = add("sweep", "two workers of a sweep against one", None, _sweep)
     sweeping.add_argument("--trials", type=int, default=8)
+    reading = add("report", "stored rows loaded and reported", None, _report)
+    reading.add_argument("--rows", type=int, default=1000)
     growth = add("scale", "cost by rows, parties, width, batch", 5, lambda o: scale.measure(o.axis, o.repeats, o.plot))
     growth.add_argument("--axis", choices=list(scale.AXES), nargs="+", default=list(scale.AXES))
     growth.add_argument("--plot", type=Path, help="also draw the curves to this PNG")
@@ -113,6 +115,12 @@ def _sweep(options: argparse.Namespace) -> list[Figure]:
     from experiments.bench import sweep
 
     return sweep.measure(options.trials)
+
+
+def _report(options: argparse.Namespace) -> list[Figure]:
+    from experiments.bench import reporting
+
+    return reporting.measure(options.rows)
 
 
 def _show(figures: Sequence[Figure]) -> None:

@@ -36,6 +36,8 @@ WORKLOADS: dict[str, dict[str, int]] = {
 }
 """What each workload changes of `bench.workload`: `fedads` has the columns of FedAds, all categorical."""
 STALE = {"stale": 1, "checkpoint_every": 0}
+ENDLESS = 1_000_000
+"""Epochs of a run that is timed for as long as it takes: parties play no round beyond their plan."""
 BACKENDS: dict[str, dict[str, Any]] = {
     "split": {},
     "split+digest": {},
@@ -86,7 +88,7 @@ def configuration(workload: str, batch_size: int, backend: str, **changed: Any) 
         "attack": [],
         "references": [],
         **special,
-        "train": {"batch_size": batch_size, "epochs": 1, **special.get("train", {})},
+        "train": {"batch_size": batch_size, "epochs": ENDLESS, **special.get("train", {})},
     }
     return Config.model_validate({**fields, **changed})
 
@@ -245,8 +247,7 @@ class Central:
 
 
 def endless(config: Config, rows: int) -> Iterator[Step]:
-    """Yield the steps of a run's training phase, epoch after epoch without end."""
+    """Yield the steps of a run's training phase, epoch after epoch, longer than anyone waits."""
     phase = coordinator_plan(config).phases[0]
-    for epoch in itertools.count():
-        for step, _ in phase_steps(phase, rows):
-            yield Step(0, step.phase, step.pool, epoch=epoch, start=step.start, size=step.size, shuffle=True)
+    for step, _ in phase_steps(phase, rows):
+        yield step

@@ -19,7 +19,9 @@ class Compared:
     """A point and its figures; differences are paired by seed with the baseline, `None` where there is none.
 
     `loss` is the AUC that the baseline has more, `worst` the greatest advantage of any attack, `saved` how much less
-    that is than at the baseline, `score` the defense score (C-DCS), `front` whether no point of the scene beats it.
+    that is than at the baseline, of the attacks that have figures at both. `unmeasured` are attacks that have one at
+    the baseline and none here: what they would learn is unknown. `score` is the defense score (C-DCS), `front`
+    whether no point of the scene beats it.
     """
 
     point: Point
@@ -31,6 +33,7 @@ class Compared:
     saved: Estimate | None
     score: Estimate | None
     front: bool
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def gain_kept(self) -> float | None:
@@ -47,14 +50,12 @@ def compare(study: Study) -> list[Compared]:
     found: list[Compared] = []
     for scene in study.scenes:
         base = study.baseline(scene)
-        bare = None if base is None else worst(leaks_of(base, names))
-        found += _with_front(
-            [_compared(point, base, {} if bare is None else bare[1], names) for point in study.within(scene)]
-        )
+        bare = {} if base is None else leaks_of(base, names)
+        found += _with_front([_compared(point, base, bare, names) for point in study.within(scene)])
     return found
 
 
-def _compared(point: Point, base: Point | None, bare: Mapping[int, float], names: Mapping[str, str]) -> Compared:
+def _compared(point: Point, base: Point | None, bare: Mapping[str, Leak], names: Mapping[str, str]) -> Compared:
     leaks = leaks_of(point, names)
     reached = worst(leaks)
     loss = saved = score = None
@@ -62,8 +63,7 @@ def _compared(point: Point, base: Point | None, bare: Mapping[int, float], names
         losses = _differences(base.by_seed(UTILITY), point.by_seed(UTILITY))
         if point is not base:
             loss = over_seeds(list(losses.values()))
-            if reached is not None:
-                saved = paired(bare, reached[1])
+            saved = _saved(bare, leaks)
         score = over_seeds(list(_scores(leaks, losses).values()))
     return Compared(
         point=point,
@@ -75,7 +75,14 @@ def _compared(point: Point, base: Point | None, bare: Mapping[int, float], names
         saved=saved,
         score=score,
         front=False,
+        unmeasured=tuple(name for name in bare if name not in leaks),
     )
+
+
+def _saved(bare: Mapping[str, Leak], leaks: Mapping[str, Leak]) -> Estimate | None:
+    """Return how much less the best attack knows than at the baseline, of the attacks that have figures at both."""
+    before, after = (worst({name: each[name] for name in bare if name in leaks}) for each in (bare, leaks))
+    return None if before is None or after is None else paired(before[1], after[1])
 
 
 def _differences(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 LEVEL = 0.95
 
@@ -58,7 +58,7 @@ class Estimate:
 @cache
 def _quantile(level: float, freedom: int) -> float:
     """Return Student's t quantile; a report asks for the same few thousands of times."""
-    return float(stats.t.ppf(level, freedom))
+    return float(stdtrit(freedom, level))
 
 
 def over_seeds(values: Sequence[float], run_interval: Sequence[float] | None = None, over: str = "") -> Estimate | None:
@@ -92,6 +92,6 @@ def seeds_needed(difference: Estimate, bound: float, alpha: float, most: int = 2
     if difference.std is None or difference.value >= bound:
         return None
     counts = np.arange(2, most + 1)
-    reach = stats.t.ppf(1 - alpha, counts - 1) * difference.std / np.sqrt(counts)
+    reach = stdtrit(counts - 1, 1 - alpha) * difference.std / np.sqrt(counts)
     enough = counts[difference.value + reach <= bound]
     return int(enough[0]) if len(enough) else None

@@ -12,7 +12,7 @@ from experiments.reporting.estimate import LEVEL, Estimate, over_seeds
 from experiments.reporting.points import Point, known, missing, parsed
 from vfl.registry import entries
 
-HEADLINES = ("leak_auc", "nmse", "mae", "accuracy", "auc")
+HEADLINES = ("leak_auc", "nmse", "mae", "accuracy", "auc", "asr", "damage")
 NAMES = {
     "leak_auc": "leak AUC",
     "auc": "AUC",
@@ -21,6 +21,8 @@ NAMES = {
     "mae": "mean error",
 }
 LESS_IS_WORSE = ("nmse", "mae")
+OUTCOME = "outcome"
+"""The target of attacks that change what the model answers: they learn nothing, so they leak nothing."""
 LEAKS, PERHAPS, HIDDEN, ONE_SEED, NOTHING = (
     "leaks",
     "probably leaks",
@@ -84,11 +86,12 @@ def worst(leaks: Mapping[str, Leak]) -> tuple[Estimate, dict[int, float]] | None
     Of the seeds that every attack has a figure for: one that failed has not found nothing. The greatest of several
     noisy figures is biased upwards a little: an error on the side of caution.
     """
-    shared = set.intersection(*(set(leak.advantages) for leak in leaks.values())) if leaks else set()
-    by_seed = {seed: max(leak.advantages[seed] for leak in leaks.values()) for seed in sorted(shared)}
+    learning = [leak for leak in leaks.values() if leak.target != OUTCOME]
+    shared = set.intersection(*(set(leak.advantages) for leak in learning)) if learning else set()
+    by_seed = {seed: max(leak.advantages[seed] for leak in learning) for seed in sorted(shared)}
     if not by_seed:
         return None
-    only = max(leaks.values(), key=lambda leak: leak.advantage.value)
+    only = max(learning, key=lambda leak: leak.advantage.value)
     ends = only.advantage.interval if len(by_seed) == 1 else None
     found = over_seeds(list(by_seed.values()), ends, only.advantage.over)
     return None if found is None else (found, by_seed)

@@ -14,7 +14,7 @@ from experiments.reporting.compared import ALONE, Compared, compare
 from experiments.reporting.estimate import Estimate
 from experiments.reporting.figures import Drawn
 from experiments.reporting.leaks import summaries
-from experiments.reporting.points import Point, Study, missing, parsed, study
+from experiments.reporting.points import ACTIVE, Point, Study, missing, parsed, study
 from experiments.reporting.reproduce import configuration
 from experiments.reporting.svg import inline
 from experiments.reporting.tables import Table
@@ -178,7 +178,9 @@ def threat(report: Report) -> list[str]:
         hints = {name: row.get(f"config.threat.hints.{name}") for name in GRANTS}
         granted = [GRANTS[name].format(value) for name, value in hints.items() if not missing(value) and value]
         looking = " and ".join(parsed(row.get("config.threat.adversaries")) or ["nobody"])
-        line = f"The adversary is {looking}, which follows the protocol and looks at what it sent and received."
+        tampers = row.get(ACTIVE)
+        does = f"tampers with what it sends or trains ({tampers})" if tampers else "follows the protocol"
+        line = f"The adversary is {looking}, which {does} and looks at what it sent and received."
         line += f" It is granted {', '.join(granted)}." if granted else " It is granted nothing beyond that."
         if line not in told:
             told.append(line)

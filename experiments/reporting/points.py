@@ -16,6 +16,9 @@ DEFENSE, METHOD = "config.defense", "config.method."
 NOT_THE_MODEL = ("config.attack", "config.threat.", "config.record.", "config.references")
 """Columns that change what is learned about a model, never the model: trials that differ in them are one point."""
 
+ACTIVE = "active attack"
+"""Column that says what an attack did to the model by tampering: such a model is another one."""
+
 NO_DEFENSE = "no defense"
 SHORT = {"align.overlap": "overlap", "split.parties": "parties", "data.name": "data"}
 
@@ -105,7 +108,7 @@ def parsed(value: object) -> Any:  # noqa: ANN401 - any JSON
 
 def study(rows: Sequence[Mapping[str, Any]]) -> Study:
     """Return the points of the rows of `experiments.results.rows`, scene by scene, the baseline first."""
-    done = [row for row in rows if row["status"] == "ok"]
+    done = [_with_tampering(row) for row in rows if row["status"] == "ok"]
     failed = tuple(row for row in rows if row["status"] != "ok")
     varied = _varied(done)
     lever = _lever(varied)
@@ -127,9 +130,20 @@ def study(rows: Sequence[Mapping[str, Any]]) -> Study:
     return Study(tuple(named), lever, failed)
 
 
+def _with_tampering(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the row with the attacks of it that tampered with the run, where there are any."""
+    specs = {str(spec.get("as") or spec["name"]): spec for spec in parsed(row.get("config.attack")) or ()}
+    active = [
+        _stack(json.dumps([{name: value for name, value in spec.items() if name != "as"}]))[0]
+        for key, spec in specs.items()
+        if row.get(f"leakage.{key}.active")
+    ]
+    return {**row, ACTIVE: " + ".join(active)} if active else row
+
+
 def _varied(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     columns = dict.fromkeys(name for row in rows for name in row)
-    asked = [name for name in columns if name.startswith("config.") and name != SEED]
+    asked = [name for name in columns if name == ACTIVE or (name.startswith("config.") and name != SEED)]
     asked = [name for name in asked if not name.startswith(NOT_THE_MODEL)]
     return [name for name in asked if len({_text(row.get(name)) for row in rows}) > 1]
 

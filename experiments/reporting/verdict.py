@@ -5,18 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from experiments.reporting.compared import ALONE, Compared
-from experiments.reporting.estimate import LEVEL, Estimate, paired, seeds_needed
-from experiments.reporting.leaks import HIDDEN, ONE_SEED, PERHAPS, Leak
+from experiments.reporting.compared import ALONE, UTILITY, Compared
+from experiments.reporting.estimate import Estimate, paired, seeds_needed
+from experiments.reporting.grades import (
+    ALPHA,
+    FIRM,
+    FIRM_SEEDS,
+    LIKELY,
+    OPEN,
+    Graded,
+    choose,
+    cost,
+    leakage,
+    sure_that,
+    undecided,
+)
+from experiments.reporting.leaks import HIDDEN, ONE_SEED, OUTCOME, PERHAPS, Leak
 from experiments.reporting.points import Study
 from experiments.reporting.words import interval, leak_value, points_of, share, signed_points
 
 TOLERANCES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)
 USUAL = 0.005
-FIRM_SEEDS = 5
-"""Fewer seeds are never called firm: a spread known from a handful of them rests on the normal law alone."""
-FIRM, LIKELY, OPEN = "firm", "likely", "open"
-ALPHA = 1 - LEVEL
+MUCH = 0.1
+"""A leak that is smaller by this share of the way is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,109 +68,78 @@ def verdict(study: Study, scene: Sequence[Compared], tolerance: float = USUAL) -
 
 
 def _of_defenses(base: Compared, others: Sequence[Compared], tolerance: float) -> Verdict:
-    name = base.point.scene
-    graded = [(each, _grade(each, tolerance, len(others))) for each in others if each.worst is not None]
-    for sure in (FIRM, LIKELY, OPEN):
-        inside = [each for each, grade in graded if grade == sure]
-        if inside:
-            choice = _cheapest_of_the_best(inside)
-            helps = _helps(choice, len(others))
-            told = _use(choice) if helps else _no_help(choice)
-            graded_now = sure if helps else OPEN
-            why = _why(choice, tolerance, len(others), graded_now)
-            also = _also(base, choice, [each for each, _ in graded], tolerance)
-            return Verdict(name, tolerance, told, choice, graded_now, why, still(choice, base), also)
-    mean = min((each.loss.value for each, _ in graded if each.loss is not None), default=None)
+    scene = base.point.scene
+    graded = [Graded(each, tolerance, len(others)) for each in others if each.worst is not None]
+    chosen = choose(graded)
+    if chosen is not None:
+        choice, sure = chosen.of, chosen.sure if chosen.shown else OPEN
+        told = _use(choice) if chosen.shown else _no_help(choice)
+        also = (*_firmer(chosen, graded), *_also(base, choice, others, tolerance))
+        return Verdict(scene, tolerance, told, choice, sure, _why(chosen), still(choice, base), also)
+    mean = min((each.loss.value for each in others if each.loss is not None), default=None)
     cheapest = "" if mean is None else f" The cheapest costs {points_of(mean)}."
     told = f"No defense tried here stays within {points_of(tolerance)} of AUC.{cheapest}"
     return Verdict(
-        name, tolerance, told, None, OPEN, _seeds_told(base), still(base), ("The leaks named are those of no defense.",)
+        scene,
+        tolerance,
+        told,
+        None,
+        OPEN,
+        _seeds_told(base),
+        still(base),
+        ("The leaks named are those of no defense.",),
     )
-
-
-def _grade(each: Compared, tolerance: float, looks: int) -> str:
-    """Return how sure it is that a defense costs no more than the tolerance; empty where it costs more on average."""
-    if each.loss is None or each.loss.value > tolerance:
-        return ""
-    for alpha, grade in ((ALPHA / looks, FIRM), (ALPHA, LIKELY)):
-        most = each.loss.at_most(alpha)
-        if most is not None and most <= tolerance:
-            return grade if each.loss.n >= FIRM_SEEDS else LIKELY
-    return OPEN
-
-
-def _helps(each: Compared, looks: int) -> bool:
-    """Return whether it hides something for sure, all looks counted, or at all where a single seed tells nothing."""
-    if each.saved is None:
-        return False
-    ends = each.saved.bounds(ALPHA / looks)
-    return each.saved.value > 0 if ends is None else ends[0] > 0
-
-
-def _cheapest_of_the_best(inside: Sequence[Compared]) -> Compared:
-    """Return what leaks least; of those that seeds do not show to leak more than it, the one that costs least."""
-    least = min(inside, key=_leakage)
-    return min((each for each in inside if each is least or _ties(each, least)), key=_cost)
-
-
-def _ties(each: Compared, least: Compared) -> bool:
-    """Return whether seeds leave it open which of two leaks less; one seed tells nothing, so it is no tie."""
-    difference = paired(each.worst_by_seed, least.worst_by_seed)
-    ends = None if difference is None else difference.bounds(ALPHA)
-    return ends is not None and ends[0] <= 0
-
-
-def _cost(each: Compared) -> float:
-    return 0.0 if each.loss is None else each.loss.value
 
 
 def _use(choice: Compared) -> str:
     assert choice.saved is not None
-    left = _leakage(choice)
+    left = leakage(choice)
     fall = f"the worst leak falls from {share(left + choice.saved.value)} to {share(left)}"
-    return f"Use {choice.point.label}: {fall}, for {points_of(_cost(choice))} of AUC."
+    return f"Use {choice.point.label}: {fall}, for {points_of(cost(choice))} of AUC."
 
 
 def _no_help(choice: Compared) -> str:
-    return (
-        f"No defense within the tolerance is shown to hide anything; {choice.point.label} leaks least, "
-        "but it is not told apart from no defense."
-    )
+    told = f"No defense within the tolerance is shown to hide anything; {choice.point.label} leaks least"
+    if choice.unmeasured:
+        return f"{told} of what was measured, but {', '.join(choice.unmeasured)} has no figure under it."
+    return f"{told}, but it is not told apart from no defense."
 
 
-def _leakage(each: Compared) -> float:
-    return 1.0 if each.worst is None else each.worst.value
-
-
-def _why(choice: Compared, tolerance: float, looks: int, sure: str) -> tuple[str, ...]:
+def _why(chosen: Graded) -> tuple[str, ...]:
+    choice = chosen.of
     assert choice.loss is not None
-    lines = [f"It costs {_loss(choice.loss)}, of the {points_of(tolerance)} tolerated."]
-    most = choice.loss.at_most(ALPHA / looks)
-    if sure == FIRM and most is not None:
-        lines.append(f"Even with all {looks} defenses looked at counted, it costs at most {points_of(most)}.")
-    elif sure == LIKELY and most is not None and most <= tolerance:
-        lines.append(
-            f"Even with all {looks} defenses looked at counted, it costs at most {points_of(most)}; "
-            f"with {FIRM_SEEDS} seeds or more this would be called firm."
-        )
-    elif sure == LIKELY and most is not None:
-        lines.append(
-            f"Taken alone it stays within the tolerance; counting that it was picked out of {looks}, it may cost up "
-            f"to {points_of(most)}."
-        )
-    elif choice.loss.n == 1:
-        lines.append("One seed says nothing about another: run three or more, five for a decision.")
-    else:
-        needed = seeds_needed(choice.loss, tolerance, ALPHA)
-        more = f"about {needed} seeds would settle it" if needed and needed > choice.loss.n else "run more seeds"
-        lines.append(f"On average it is within the tolerance, but its bound is {points_of(most or 0)}: {more}.")
+    lines = [f"It costs {_loss(choice.loss)}, of the {points_of(chosen.tolerance)} tolerated.", _bound_told(chosen)]
     if choice.worst is not None and choice.saved is not None:
         before = choice.worst.value + choice.saved.value
         lines.append(
             f"The best attack's advantage over guessing falls from {share(before)} to {share(choice.worst.value)}"
             f", by {share(choice.saved.value)}{interval(choice.saved, share)}."
         )
+        if chosen.help == LIKELY and chosen.cost == FIRM:
+            lines.append(f"That it falls is sure taken alone, not counting that it was picked out of {chosen.looks}.")
     return (*lines, *_seeds_told(choice))
+
+
+def _bound_told(chosen: Graded) -> str:
+    """Return what the cost is bounded by, and what would make it surer."""
+    loss, looks, tolerance = chosen.of.loss, chosen.looks, chosen.tolerance
+    assert loss is not None
+    most = loss.at_most(ALPHA / looks)
+    counted = f"Even with all {looks} defenses looked at counted, it" if looks > 1 else "It"
+    if most is None:
+        return "One seed says nothing about another: run three or more, five for a decision."
+    if chosen.cost == FIRM:
+        return f"{counted} costs at most {points_of(most)}."
+    if chosen.cost == LIKELY and most <= tolerance:
+        return f"{counted} costs at most {points_of(most)}; with {FIRM_SEEDS} seeds or more this would be called firm."
+    if chosen.cost == LIKELY:
+        return (
+            f"Taken alone it stays within the tolerance; counting that it was picked out of {looks}, it may cost up "
+            f"to {points_of(most)}."
+        )
+    needed = seeds_needed(loss, tolerance, ALPHA)
+    more = f"about {needed} seeds would settle it" if needed and needed > loss.n else "run more seeds"
+    return f"On average it is within the tolerance, but its bound is {points_of(most)}: {more}."
 
 
 def _loss(loss: Estimate) -> str:
@@ -170,8 +150,13 @@ def _seeds_told(each: Compared) -> tuple[str, ...]:
     count = len(each.point.seeds)
     if count == 1:
         return ("All of this is one seed.",)
-    told = f"{count} seeds, compared seed by seed; each redraws the test rows, the initial weights and the row order."
-    return (told,) if count >= 5 else (told, f"{count} seeds are few: intervals are wide on purpose.")
+    redrawn = each.point.first("config.holdout.by") == "random"
+    told = (
+        f"{count} seeds, compared seed by seed; each redraws {'the test rows, ' if redrawn else ''}the initial weights"
+    )
+    told += " and the row order." if redrawn else " and the row order, not the test rows."
+    shared = "All seeds cut one table, so intervals are narrower than they would be over fresh data."
+    return (told, shared) if count >= 5 else (told, shared, f"{count} seeds are few: intervals are wide on purpose.")
 
 
 def still(choice: Compared, base: Compared | None = None) -> tuple[Said, ...]:
@@ -195,26 +180,45 @@ def _leak_line(leak: Leak, before: Leak | None) -> Said:
     surely = {PERHAPS: "probably ", ONE_SEED: "in this one run "}.get(leak.reading, "")
     way = f"{surely}{share(leak.advantage.value)} of the way from guessing to knowing"
     undefended = "" if before is None else f"; {share(before.advantage.value)} without a defense"
+    if leak.target == OUTCOME:
+        told = f"{surely}{share(leak.advantage.value)} of the way from none of its answers to all"
+        return Said(f"{leak.attack} spoils the model: {told}{undefended}.", f"{leak_value(leak)}. {leak.does}".strip())
     return Said(f"{leak.attack} learns {leak.target}: {way}{undefended}.", f"{leak_value(leak)}. {leak.does}".strip())
 
 
+def _firmer(chosen: Graded, graded: Sequence[Graded]) -> list[str]:
+    """Return what to use where only the firm will do, if the choice is not firm and something else is."""
+    firm = [each for each in graded if each.sure == FIRM]
+    if chosen.sure == FIRM or not firm:
+        return []
+    best = min(firm, key=lambda each: leakage(each.of)).of
+    left, lost = share(leakage(best)), points_of(cost(best))
+    return [f"Where only what is firm will do: {best.point.label}, whose worst leak is {left}, for {lost}."]
+
+
 def _also(base: Compared, choice: Compared, others: Sequence[Compared], tolerance: float) -> tuple[str, ...]:
-    lines: list[str] = []
+    lines = [
+        f"{', '.join(each.unmeasured)} has no figure under {each.point.label}: what it learns there is unknown."
+        for each in others
+        if each.unmeasured
+    ]
     better = [
         each
         for each in others
         if each is not choice
-        and _leakage(each) < _leakage(choice)
+        and leakage(each) < leakage(choice)
         and each.loss is not None
         and each.loss.value <= tolerance
     ]
-    tied = [each.point.label for each in better if _ties(choice, each)]
+    tied = [each.point.label for each in better if undecided(choice, each)]
     if tied:
-        lines.append(f"These seeds do not tell it apart in leakage from {', '.join(tied)}.")
-    for each in sorted((each for each in better if each.point.label not in tied), key=_leakage)[:1]:
-        cost = points_of(_cost(each))
+        named = max(choice.leaks.values(), key=lambda leak: leak.advantage.value).attack
+        lines.append(f"These seeds do not tell it apart in its worst leak ({named}) from {', '.join(tied)}.")
+        lines += _held_better(choice, [each for each in better if each.point.label in tied])
+    for each in sorted((each for each in better if each.point.label not in tied), key=leakage)[:1]:
+        price = points_of(cost(each))
         lines.append(
-            f"{each.point.label} leaks less ({share(_leakage(each))}) and on average costs {cost}, but the seeds run "
+            f"{each.point.label} leaks less ({share(leakage(each))}) and on average costs {price}, but the seeds run "
             "do not show that it stays within the tolerance."
         )
     kept = choice.gain_kept
@@ -226,32 +230,58 @@ def _also(base: Compared, choice: Compared, others: Sequence[Compared], toleranc
     return tuple(lines)
 
 
+def _held_better(choice: Compared, tied: Sequence[Compared]) -> list[str]:
+    """Return which of the tied holds another attack down by far more: the worst leak alone does not show it."""
+    gains = [
+        (leak.advantage.value - each.leaks[name].advantage.value, name, each)
+        for each in tied
+        for name, leak in choice.leaks.items()
+        if name in each.leaks
+    ]
+    gained, name, each = max(gains, key=lambda gain: gain[0], default=(0.0, "", choice))
+    if gained < MUCH:
+        return []
+    left, here = share(each.leaks[name].advantage.value), share(choice.leaks[name].advantage.value)
+    return [
+        f"Of these {each.point.label} holds {name} to {left}, where it is {here} here, for {points_of(cost(each))}."
+    ]
+
+
 def _of_methods(scene: Sequence[Compared], tolerance: float) -> Verdict:
     ranked = sorted((each for each in scene if each.auc is not None), key=lambda each: -_auc(each))
-    name = scene[0].point.scene
     if not ranked:
         return _of_no_choice(scene, tolerance)
-    best = ranked[0]
+    best, others = ranked[0], ranked[1:]
+    leads = {each.point.label: _lead(best, each) for each in others}
+    sure = [_ahead(lead, len(others)) for lead in leads.values()]
     why = [f"It reaches an AUC of {_auc(best):.4f}{interval(best.auc, lambda value: f'{value:.4f}')}."]
-    sure = OPEN
-    if best.loss is not None:
-        gained = f"{points_of(-best.loss.value)} more than vanilla"
-        ends = best.loss.bounds(ALPHA / max(len(scene) - 1, 1))
-        one = best.loss.bounds(ALPHA)
-        sure = FIRM if ends and ends[1] < 0 else LIKELY if one and one[1] < 0 else OPEN
-        why.append(f"{gained}{interval(best.loss, lambda value: signed_points(-value))}.")
-    near = [each.point.label for each in ranked[1:] if _auc(best) - _auc(each) <= tolerance]
-    also = (f"Within {points_of(tolerance)} of it: {', '.join(near)}.",) if near else ()
+    for label in dict.fromkeys([*(["vanilla"] if "vanilla" in leads else []), *list(leads)[:1]]):
+        lead = leads[label]
+        if lead is not None:
+            why.append(f"That is {points_of(lead.value)} more than {label}{interval(lead, signed_points)}.")
+    unsettled = [label for label, grade in zip(leads, sure, strict=True) if grade == OPEN]
+    if unsettled:
+        why.append(f"These seeds do not show it to be ahead of {', '.join(unsettled)}.")
+    near = [each.point.label for each in others if _auc(best) - _auc(each) <= tolerance]
     return Verdict(
-        name,
+        scene[0].point.scene,
         tolerance,
         f"{best.point.label} has the highest AUC.",
         best,
-        sure,
+        max(sure, key=(FIRM, LIKELY, OPEN).index, default=OPEN),
         (*why, *_seeds_told(best)),
         still(best),
-        also,
+        (f"Within {points_of(tolerance)} of it: {', '.join(near)}.",) if near else (),
     )
+
+
+def _lead(best: Compared, other: Compared) -> Estimate | None:
+    return paired(best.point.by_seed(UTILITY), other.point.by_seed(UTILITY))
+
+
+def _ahead(lead: Estimate | None, looks: int) -> str:
+    """Return how sure it is that a method is ahead of another."""
+    return OPEN if lead is None else sure_that(lead, looks, lambda ends: ends[0] > 0)
 
 
 def _auc(each: Compared) -> float:

@@ -59,6 +59,7 @@ ATTACKS: dict[str, list[Options]] = {
     "equality_solving": [{}],
     "exploit": [{"steps": 30, "hidden": 8}],
     "generative_regression": [{"steps": 40}],
+    "gradient_replacement": [{}, {"share": 0.5, "watch": 2}],
     "hint_norm": [{}, {"hints": 5}],
     "likelihood_ratio": [{}],
     "membership": [{}],
@@ -66,12 +67,14 @@ ATTACKS: dict[str, list[Options]] = {
     "model_inversion": [{"steps": 40, "rows": 200}, {"steps": 60, "rows": 200, "access": "black_box"}],
     "norm": [{}, {"positives": "majority"}],
     "property_inference": [{}],
+    "replay_backdoor": [{}, {"watch": 2}],
     "residue": [{}],
     "sabotage": [{}, {"way": "noise"}, {"way": "misaligned"}, {"way": "free_riding", "share": 0.2}],
     "score_leakage": [{}],
     "spectral": [{}],
     "unsplit_inversion": [{"rounds": 3, "rows": 600}],
     "unsplit_label": [{"steps": 30}],
+    "villain": [{}, {"watch": 2, "beta": 2.0}],
 }
 
 LOGIT_WIDE = {"batch_inversion", "direct_label_inference", "equality_solving", "generative_regression", "residue"}

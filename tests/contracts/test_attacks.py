@@ -214,6 +214,11 @@ def _damage(guess: Guess, view: AdversaryView) -> tuple[float, float]:
     return float(wrong[hit].mean() - wrong[~hit].mean()), 0.0
 
 
+def _turned(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+    """Answers drawn apart from the run are the wanted class as often for tampered rows as for others."""
+    return _damage(guess, view)
+
+
 CHANCES = {
     "labels": _labels_auc,
     "proportion": _share_correlation,
@@ -221,6 +226,7 @@ CHANCES = {
     "attribute": _ids_named,
     "membership": _members_auc,
     "outcome": _damage,
+    "backdoor": _turned,
 }
 
 

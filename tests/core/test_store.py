@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from vfl import store
 from vfl.errors import DataError
-from vfl.store import TranscriptWriter, envelopes, load_view, recorded_bytes, write_whole
+from vfl.store import TranscriptWriter, envelopes, load_view, recorded_bytes
 from vfl.transcript import Hints
 from vfl.types import Envelope, Kind
+from vfl.whole import write_whole
 from vfl.wire import body_bytes, decode, encode
 
 US, OTHER, THEM = "publisher_1", "publisher_2", "advertiser"

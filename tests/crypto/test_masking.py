@@ -124,8 +124,9 @@ def test_order_and_count_survive_the_chunks(group, count: int) -> None:
 
 
 def test_workers_change_nothing_and_their_refusals_come_back() -> None:
-    ids = [b"%d" % place for place in range(2 * CHUNK + 3)]
-    assert np.array_equal(mask_messages("x25519", ONE, ids, workers=2), mask_messages("x25519", ONE, ids))
+    for count in (0, 1, CHUNK, 6 * CHUNK + 3):
+        ids = [b"%d" % place for place in range(count)]
+        assert np.array_equal(mask_messages("x25519", ONE, ids, workers=2), mask_messages("x25519", ONE, ids))
     with pytest.raises(WireError, match="small order"):
         mask_points("x25519", ONE, np.zeros((3, 32), np.uint8), workers=2)
 
@@ -152,8 +153,8 @@ ORPHANS = """
 import os, signal, sys
 from vfl.crypto import masking
 if __name__ == "__main__":
-    masking.mask_messages("x25519", bytes(64), [b"a"], workers=2)
-    print(*masking._pool(2)._processes, flush=True)
+    masking.mask_messages("x25519", bytes(64), [b"a"] * 4 * masking.CHUNK, workers=2)
+    print(*masking._pool(1)._processes, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 

@@ -32,7 +32,7 @@ def parties(count: int) -> dict[str, dict[str, bytes]]:
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_masks_of_all_parties_sum_to_zero_and_of_fewer_do_not(count):
     keys = parties(count)
-    masks = [mask(name, mine, 5, (16, 4)) for name, mine in keys.items()]
+    masks = [mask(name, mine, "5", (16, 4)) for name, mine in keys.items()]
     assert torch.stack(masks).sum(dim=0).abs().max() == 0
     if count > 1:
         assert torch.stack(masks[1:]).sum(dim=0).ne(0).all()
@@ -43,7 +43,9 @@ def test_masks_of_all_parties_sum_to_zero_and_of_fewer_do_not(count):
 def test_the_sum_of_masked_values_is_the_sum_of_values(count, step):
     values = torch.randn(count, 8, 3, generator=torch.Generator().manual_seed(step)) * 100
     keys = parties(count)
-    sent = [to_fixed(value) + mask(name, keys[name], step, (8, 3)) for name, value in zip(keys, values, strict=True)]
+    sent = [
+        to_fixed(value) + mask(name, keys[name], str(step), (8, 3)) for name, value in zip(keys, values, strict=True)
+    ]
     total = from_fixed(torch.stack(sent).sum(dim=0)).double()
     exact = values.double().sum(dim=0)
     assert ((total - exact).abs() <= count * 2.0**-25 + exact.abs() * 2.0**-24).all()
@@ -54,14 +56,14 @@ def test_one_summand_is_uniform_whatever_it_hides():
     keys = parties(3)
     name, mine = next(iter(keys.items()))
     bare = to_fixed(torch.full((4096, 16), 0.5))
-    hidden = (bare + mask(name, mine, 9, (4096, 16))).numpy().view(np.uint8).ravel()
+    hidden = (bare + mask(name, mine, "9", (4096, 16))).numpy().view(np.uint8).ravel()
     assert chisquare(np.bincount(hidden, minlength=256)).pvalue > 1e-6
     assert chisquare(np.bincount(bare.numpy().view(np.uint8).ravel(), minlength=256)).pvalue < 1e-6
 
 
 def test_every_step_has_masks_of_its_own():
     name, mine = next(iter(parties(2).items()))
-    assert mask(name, mine, 1, (8, 8)).ne(mask(name, mine, 2, (8, 8))).all()
+    assert mask(name, mine, "1", (8, 8)).ne(mask(name, mine, "2", (8, 8))).all()
 
 
 def test_values_beyond_the_range_are_clamped_and_never_overflow():

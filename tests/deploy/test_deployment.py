@@ -15,15 +15,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import tables
 from harness import config, digest, train
-from memory import found_in, secrets
+from memory import descendants, label_runs, secrets, which
 
 from experiments.cli import main
+from experiments.config import dump
+from experiments.schema import Config
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
-SMALL = {"data": "breast_cancer", "train": {"epochs": 1, "batch_size": 256}, "references": []}
-SETS = ["data=breast_cancer", "train.epochs=1", "train.batch_size=256", "attack=[]", "references=[]"]
+TRAIN = {"epochs": 1, "batch_size": 100, "batches_per_message": 2}
+"""Two rounds of two mini-batches each."""
 PARTIES = ("publisher", "advertiser", "referee")
 
 
@@ -70,13 +74,14 @@ class Deployment:
 
     def finish(self, seconds: float) -> dict:
         """Start the run, wait for its result and return it."""
-        started = self.run("run.sh", seconds)
+        self.start("run.sh")
         path = self.folder / "coordinator" / "fit.json"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + seconds
         while not path.exists() and time.monotonic() < deadline:
-            time.sleep(0.5)
-        logs = "".join(self.log(script) for script in self.running)
-        assert path.exists(), started.stdout[-3000:] + started.stderr[-3000:] + logs[-6000:]
+            if self.running["run.sh"].poll():
+                break
+            time.sleep(0.2)
+        assert path.exists(), "".join(self.log(script)[-2000:] for script in self.running)
         return json.loads(path.read_text())
 
     def stop(self, script: str, how: signal.Signals = signal.SIGTERM) -> None:
@@ -95,11 +100,45 @@ class Deployment:
             self.stop(script)
 
 
+HOLD = '''
+import sys, time
+from pathlib import Path
+from experiments import deploy
+
+PLANTED = bytes(range(160, 255, 2)) * 2
+written = deploy.write_json
+
+
+def write_and_wait(path, value):
+    """Stay until the memory of this process has been searched, with all that it has learned still at hand."""
+    written(path, value)
+    while not path.with_name("searched").exists():
+        time.sleep(0.1)
+
+
+deploy.write_json = write_and_wait
+'''
+
+
 @pytest.fixture
-def deployment(tmp_path: Path) -> Iterator[Deployment]:
+def asked(tmp_path: Path) -> Config:
+    tables.write(tmp_path / "tables")
+    return config(
+        data=tables.section(tmp_path / "tables"),
+        train=TRAIN,
+        holdout={"test": 0.25, "valid": 0.0},
+        wire={"channel": "on"},
+    )
+
+
+@pytest.fixture
+def deployment(tmp_path: Path, asked: Config) -> Iterator[Deployment]:
     folder = tmp_path / "deployment"
-    sets = [part for text in SETS for part in ("--set", text)]
-    assert main(["deploy", "init", *sets, "--out", str(folder), "--address", f"127.0.0.1:{free_port()}"]) == 0
+    (tmp_path / "run.yaml").write_text(dump(asked))
+    command = ["deploy", "init", str(tmp_path / "run.yaml"), "--out", str(folder)]
+    assert main([*command, "--seeded", "--address", f"127.0.0.1:{free_port()}"]) == 0
+    server = folder / "app" / "vfl_deployment" / "server.py"
+    server.write_text(HOLD + server.read_text())
     made = Deployment(folder)
     try:
         made.start("superlink/start.sh")
@@ -108,37 +147,47 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         made.close()
 
 
-def expected() -> str:
-    return digest(train(config(**SMALL)))
-
-
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "stock"])
-def test_a_deployment_ends_in_the_digest_and_figures_of_local(deployment: Deployment, resident: bool, capsys) -> None:
+def test_a_deployment_ends_in_the_digest_and_figures_of_local_and_its_coordinator_saw_nothing(
+    deployment: Deployment, asked: Config, resident: bool, capsys
+) -> None:
     """With a long-lived process a party, and with stock SuperNodes: a process a message, the rest in their state."""
     deployment.register()
     for party in PARTIES:
         if resident:
             deployment.start(f"parties/{party}/party.sh")
         deployment.start(f"parties/{party}/start.sh", *([] if resident else ["stock"]))
-    fit = deployment.finish(800)
-    assert fit["digest"] == expected()
+    fit = deployment.finish(280)
+    _coordinator_holds_nothing(deployment)
+    assert fit["digest"] == digest(train(asked))
+    assert len(fit["losses"]) == 2
     capsys.readouterr()
     assert main(["deploy", "score", str(deployment.folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["utility"]["test"]["auc"] > 0.5
-    _coordinator_saw_nothing(deployment)
 
 
-def _coordinator_saw_nothing(deployment: Deployment) -> None:
-    """Nothing of the transcripts is in what the coordinator's side wrote, nor in the SuperLink's memory."""
+def _coordinator_holds_nothing(deployment: Deployment) -> None:
+    """Nothing of the transcripts, the ids or the labels is in the memory of the SuperLink and the ServerApp, which is
+    held at its end, nor in what either wrote."""
+    data = deployment.folder.parent / "tables"
+    ids = tables.write(data)
+    parties = [deployment.folder / "parties" / party / "transcript" for party in ("publisher", "advertiser")]
+    needles = [each for place in parties for each in secrets(place)]
+    labels = label_runs(pd.read_csv(data / "advertiser.csv")["bought"].to_numpy())
+    needles += [each.encode() for each in ids] + labels
+    assert len(needles) > 60
     places = [deployment.folder / name for name in ("coordinator", "superlink", "flwr", "app")]
     logs = [deployment.log("superlink/start.sh").encode()]
     written = b"".join(logs + [path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()])
-    parties = [deployment.folder / "parties" / party / "transcript" for party in ("publisher", "advertiser")]
-    needles = [each for place in parties for each in secrets(place)]
-    assert len(needles) > 10
     assert not [needle for needle in needles if needle in written]
-    assert found_in(deployment.running["superlink/start.sh"].pid, needles) == 0
+    processes = descendants(deployment.running["superlink/start.sh"].pid)
+    planted = bytes(range(160, 255, 2)) * 2
+    header = b"embedding/publisher/advertiser/"
+    known = {needle for pid in processes for needle in which(pid, [planted, header])}
+    assert known == {planted, header}, "the search does not find what the ServerApp and the SuperLink are known to hold"
+    assert [which(pid, needles) for pid in processes] == [[]] * len(processes)
+    (deployment.folder / "coordinator" / "searched").touch()
 
 
 def test_a_supernode_with_an_unregistered_key_is_turned_away(deployment: Deployment) -> None:

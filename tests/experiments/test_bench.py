@@ -83,6 +83,6 @@ def test_figures_replace_their_rows_on_a_page_and_leave_the_others(tmp_path: Pat
     assert f"{head}{kept}| throughput/local/W0/256 | 1,234 | 2,469 | 0.500 [0.40, 0.60] | 0.85: **not met** |\n" in text
     assert "| throughput/local/W/256 | 10 | 10 | 1.000 [0.90, 1.10] |  |\n\nMore\n" in text
     assert "\n\nMachine: C, 2 cores" in text
+    (tmp_path / "other.md").write_text("nothing\n")
     with pytest.raises(DataError, match="got 0 tables"):
-        (tmp_path / "other.md").write_text("nothing\n")
         update(tmp_path / "other.md", [low], {"cpu": "C", "cores": 2, "python": "3", "torch": "2"})

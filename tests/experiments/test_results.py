@@ -4,6 +4,7 @@ import json
 import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -69,6 +70,35 @@ def test_a_broken_row_and_one_of_another_version_are_named(tmp_path: Path):
     path.write_bytes(b"no parquet")
     with pytest.raises(UserError, match=r"a\.parquet: cannot be read"):
         results.load(tmp_path)
+
+
+def test_what_is_no_row_is_named_wherever_rows_are_read(tmp_path: Path):
+    """A resumed sweep must not take it for a finished trial, nor end in a traceback."""
+    results.write(tmp_path, results.row_of("a", CONFIG, RUN))
+    path, whole = tmp_path / results.ROWS / "a.parquet", (tmp_path / results.ROWS / "a.parquet").read_bytes()
+    other = pq.read_table(path).set_column(0, "schema", [[0]])
+    foreign = pa.table({"x": [1, 2, 3]})
+    for content, told in (
+        (whole[: len(whole) // 2], "cannot be read"),
+        (b"", "cannot be read"),
+        (other, "got rows of schema 0, allowed 1"),
+        (foreign, "got no row of a trial"),
+    ):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            pq.write_table(content, path)
+        for read in (results.known, results.load, results.rows):
+            with pytest.raises(UserError, match=told) as caught:
+                read(tmp_path)
+            assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_option_that_is_text_in_one_trial_and_a_number_in_another_is_text(tmp_path: Path):
+    for name, width in (("a", 3), ("b", "auto"), ("c", None)):
+        results.write(tmp_path, {**results.row_of(name, CONFIG, RUN), "config.method.width": width})
+    assert results.load(tmp_path)["config.method.width"].tolist()[:2] == ["3", "auto"]
+    assert results.rows(tmp_path)[0]["config.method.width"] == 3
 
 
 def test_a_trial_is_told_in_a_line(tmp_path: Path):

@@ -11,8 +11,9 @@ from experiments.plan import open_world
 from experiments.progress import Silent
 from experiments.schema import AttackSpec
 from parties.isolate import Isolation
+from vfl.attacks._tampering import spread
 from vfl.attacks.active_model_completion import ActiveModelCompletion
-from vfl.attacks.sabotage import Sabotage, spoiled
+from vfl.attacks.sabotage import Sabotage
 from vfl.defenses import SendContext
 from vfl.errors import ThreatError
 from vfl.registry import build
@@ -57,9 +58,9 @@ def test_sabotage_touches_its_share_of_rows_and_always_the_same():
     for way in ("noise", "missing", "misaligned", "free_riding"):
         sent, _ = Sabotage(way=way, share=0.3).apply(body, {}, context(rows))
         changed = (sent != body).any(dim=1)
-        assert torch.equal(changed, spoiled(rows, 0.3))
+        assert torch.equal(changed, spread(rows, 0.3))
         assert changed.float().mean() == pytest.approx(0.3, abs=0.02)
-    assert torch.equal(spoiled(rows, 1.0), torch.ones(8_000, dtype=torch.bool))
+    assert torch.equal(spread(rows, 1.0), torch.ones(8_000, dtype=torch.bool))
     shifted, _ = Sabotage(way="misaligned", share=0.3).apply(body, {}, context(rows))
     assert torch.equal(shifted.sort(dim=0).values, body.sort(dim=0).values)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from harness import config, edges, train
+from harness import Deaf, config, edges, train
 from torch import nn
 
 from experiments.config import check_members
 from parties.faults import Faults, FaultyCarrier
-from parties.local import local_grid
-from vfl.errors import ConfigError, PartyGoneError
+from parties.local import LocalCarrier, local_grid, make_party
+from vfl.errors import ConfigError, PartyGoneError, WireError
 from vfl.grid import PartyGrid
 from vfl.seeds import Seeds
 from vfl.store import envelopes
@@ -112,3 +114,36 @@ def test_a_defense_on_masked_embeddings_and_unequal_widths_are_refused():
     wide = {"embedding_dim": 4, "parties": {"two": {"embedding_dim": 5}}}
     with pytest.raises(ConfigError, match="one width"):
         train(config(**{**SUM, "model": wide}))
+
+
+def test_no_mask_is_used_twice_in_a_round():
+    """Two bodies under one mask would show the advertiser the difference of two embeddings."""
+    from experiments.plan import coordinator_plan, open_world, party_specs
+    from vfl.coordinator import Coordinator, Fit, phase_steps
+    from vfl.exchange import Mail
+
+    asked = config(**SUM)
+    specs = party_specs(asked, open_world(asked), None)
+    roster, parties = specs[0].roster, {spec.party: make_party(spec) for spec in specs}
+    grid = PartyGrid(roster, LocalCarrier(roster, parties), "relay")
+    plan = coordinator_plan(asked)
+    coordinator = Coordinator(grid, plan, Fit(), Deaf())
+    coordinator.begin()
+    agree, training = plan.phases
+    coordinator.play(agree.hops, next(phase_steps(agree, coordinator.fit.rows(agree.pool)))[0])
+    first, second = (step for step, _ in list(phase_steps(training, coordinator.fit.rows(training.pool)))[:2])
+    player = parties["one"].player
+    nothing: Mail = {}
+    player.handler("forward")(replace(first, index=5), nothing)
+    with pytest.raises(WireError, match="a mask is used once"):
+        player.handler("forward")(replace(second, index=5), nothing)
+    grid.close()
+
+
+def test_a_party_takes_part_in_one_run_of_its_folder(tmp_path):
+    """Masks and other secrets are drawn once for a folder: a second run from it would use them again."""
+    from vfl.errors import PartyError
+
+    train(config(**SUM), tmp_path)
+    with pytest.raises((PartyError, WireError), match="takes part in it once"):
+        train(config(**SUM), tmp_path)

@@ -179,11 +179,11 @@ def test_a_well_formed_body_of_the_wrong_shape_is_refused_by_name(monkeypatch, h
 
     send = Outbox.send
 
-    def wrong(self, envelope, by_class=None):
+    def wrong(self, envelope, *known, **named):
         if envelope.kind == kind:
             rows = envelope.rows[:-1] if how == "fewer rows" else envelope.rows
             envelope = replace(envelope, body=WRONG[how](envelope.body), rows=rows)
-        return send(self, envelope, by_class)
+        return send(self, envelope, *known, **named)
 
     monkeypatch.setattr(Outbox, "send", wrong)
     with pytest.raises(WireError, match=f"cannot use the {kind.value}"):

@@ -91,41 +91,47 @@ DRIVER = """
 import sys
 sys.path.insert(0, "tests/runs")
 from pathlib import Path
+import tables
 from harness import config, train
 
 def make(specs, asked, largest):
     from parties.ray import ray_grid
     return ray_grid(specs, asked.transport, largest)
 
-train(config(wire={"channel": sys.argv[2]}, transport="relay"), Path(sys.argv[1]), make)
+data = tables.section(Path(sys.argv[1]) / "tables")
+train(config(data=data, wire={"channel": sys.argv[2]}, transport="relay"), Path(sys.argv[1]), make)
 print("ready", flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.mark.parametrize("channel", ["on", "off"])
-def test_the_coordinators_memory_holds_no_embedding_gradient_handle_or_label(tmp_path, channel) -> None:
+def test_the_coordinators_memory_and_log_hold_no_embedding_gradient_handle_id_or_label(tmp_path, channel) -> None:
     """Every message passes through it. With the channel off all of it is found, which shows that the search works."""
     import subprocess
     import sys
     from pathlib import Path
 
-    from memory import found_in, label_runs, secrets
+    import pandas as pd
+    import tables
+    from memory import label_runs, secrets, which
 
-    from vfl.data.breast_cancer import BreastCancer
-
+    ids = tables.write(tmp_path / "tables")
+    labels = label_runs(pd.read_csv(tmp_path / "tables" / "advertiser.csv")["bought"].to_numpy())
     command = [sys.executable, "-c", DRIVER, str(tmp_path), channel]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    log = tmp_path / "log"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log.open("wb")}
     with subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2], **pipes) as running:
-        assert running.stdout.readline() == b"ready\n"
+        assert running.stdout.readline() == b"ready\n", log.read_text()[-3000:]
         places = [tmp_path / "parties" / party / "transcript" for party in ("publisher", "advertiser")]
-        needles = [each for place in places for each in secrets(place)]
-        found = found_in(running.pid, needles)
-        labels = found_in(running.pid, label_runs(BreastCancer().labels(None)))
+        sent = [each for place in places for each in secrets(place)]
+        found = which(running.pid, sent)
+        own = which(running.pid, [each.encode() for each in ids] + labels)
         running.stdin.close()
-    assert len(needles) > 50
-    assert (found == 0) == (channel == "on")
-    assert labels == 0
+    assert len(sent) > 50
+    assert (len(found) > len(sent) / 2) if channel == "off" else not found
+    assert not own
+    assert not [each for each in [*sent, *labels, *(each.encode() for each in ids)] if each in log.read_bytes()]
 
 
 TWO_NODES = """

@@ -13,6 +13,7 @@ import pytest
 
 from experiments import results
 from experiments.axes import read_sweep
+from experiments.folder import SHAREABLE
 from experiments.progress import Silent
 from experiments.sweep import Trial, resolve, sweep
 
@@ -21,6 +22,7 @@ SWEEP = """
 base:
   data: breast_cancer
   train: {epochs: 1, batch_size: 64}
+  align: {name: ecdh_psi}
   attack: [norm]
   references: [advertiser_alone]
 axes:
@@ -42,13 +44,17 @@ def figures(out: Path):
 
 
 def test_order_does_not_matter_and_a_finished_sweep_has_nothing_to_do(ray_cluster: None, tmp_path: Path):
-    """A trial must find nothing of the one before it in its worker."""
+    """A trial must find nothing of the one before it in its worker, and what it shares must be what it would have made.
+
+    Forwards, a seed's first trial aligns and trains the reference for those after it; backwards, its last one does.
+    """
     found = trials(tmp_path)
     forward = sweep(found, tmp_path / "a", 1, False, Silent())
     sweep(found[::-1], tmp_path / "b", 1, False, Silent())
     assert (forward["trials"], forward["finished"], forward["failed"], forward["skipped"]) == (4, 4, 0, 0)
     assert figures(tmp_path / "a").equals(figures(tmp_path / "b"))
     assert figures(tmp_path / "a")["digest"].nunique() == 4
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["rows", "trials"]
     again = sweep(found, tmp_path / "a", 1, True, Silent())
     assert (again["finished"], again["skipped"]) == (4, 4)
 
@@ -63,6 +69,8 @@ def test_a_failing_trial_leaves_its_error_and_stops_no_other(ray_cluster: None, 
     assert rows.loc["bad", "status"] == "failed"
     assert "align.overlap" in rows.loc["bad", "error"]
     assert rows.loc[found[1].key, "status"] == "ok"
+    left = {path.name for path in out.glob("trials/*/*")}
+    assert left <= set(SHAREABLE)
 
 
 @pytest.mark.slow

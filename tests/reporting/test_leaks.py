@@ -97,3 +97,12 @@ def test_one_attack_under_two_grants_is_two():
     assert len(found.points) == 1
     assert attacks_of(found.points) == ["norm positives=minority by publisher", "norm positives=majority by publisher"]
     assert len(leaks_of(found.points[0], short_names(found.points))) == 2
+
+
+def test_what_spoils_answers_is_no_leak():
+    row = trial(0, [], 0.9, {"norm": 0.9, "sabotage": 0.9})
+    row = {name: value for name, value in row.items() if not name.startswith("leakage.sabotage.")}
+    figures = {"target": "outcome", "damage": 0.3, "accuracy": 0.99, "chance.damage": 0.0}
+    (point,) = study([row | {f"leakage.sabotage.{name}": value for name, value in figures.items()}]).points
+    assert worst(leaks_of(point))[0].value == pytest.approx(0.8)
+    assert worst({"sabotage": leaks_of(point)["sabotage"]}) is None

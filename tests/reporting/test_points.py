@@ -56,3 +56,21 @@ def test_methods_are_the_lever_where_no_defense_is_varied():
 def test_options_of_a_method_are_told_where_they_alone_differ():
     rows = [trial(0, [], 0.9, {}, method={"name": "risa", "rounds": rounds, "warm_steps": 9}) for rounds in (2, 4)]
     assert [point.label for point in study(rows).points] == ["risa rounds=2", "risa rounds=4"]
+
+
+def test_a_model_that_was_tampered_with_is_another_one():
+    """Its AUC must not stand for that of the same configuration left alone, nor the other way round."""
+    sabotage = {"name": "sabotage", "way": "missing"}
+    rows = [trial(seed, defense, 0.9, {"norm": 0.9}) for seed in (0, 1) for defense in ([], [{"name": "max_norm"}])]
+    rows += [
+        trial(seed, [], 0.7, {"sabotage": 0.5}, attack=[sabotage]) | {"leakage.sabotage.active": True}
+        for seed in (0, 1)
+    ]
+    found = study(rows)
+    assert [(point.label, point.scene) for point in found.points] == [
+        (NO_DEFENSE, ""),
+        ("max_norm", ""),
+        (NO_DEFENSE, "active attack sabotage way=missing"),
+    ]
+    assert found.points[0].estimate("utility.test.auc").value == 0.9
+    assert found.lever == "defense"

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -17,6 +19,7 @@ import yaml
 from trials import sweep, trial
 
 from experiments import report, results
+from experiments.cli import main
 from experiments.config import parse, resolved
 from experiments.reporting import page
 from experiments.reporting.points import study
@@ -194,6 +197,13 @@ def test_text_and_marks_stand_out_in_both_themes(theme: str):
         assert contrast(named[f"s{place}"], named["card"]) >= 3
 
 
+def test_an_adversary_that_tampers_is_not_said_to_follow_the_protocol():
+    told = page.threat(page.of_rows([trial(0, [], 0.9, {"norm": 0.8}) | {"leakage.norm.active": True}], "one"))
+    assert "tampers with what it sends or trains (norm)" in told[0]
+    assert "follows the protocol" not in told[0]
+    assert "follows the protocol" in page.threat(page.of_rows([trial(0, [], 0.9, {"norm": 0.8})], "one"))[0]
+
+
 def test_a_configuration_of_the_page_is_that_of_the_trial():
     asked = {
         "seed": 3,
@@ -247,6 +257,41 @@ def test_a_sweep_without_a_finished_trial_is_refused(tmp_path: Path):
         report.write(tmp_path, None, "html")
     with pytest.raises(UserError, match="got 'pdf', allowed html, md, csv, png"):
         report.write(tmp_path, None, "pdf")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere"], "nowhere: no such directory"),
+        (["file"], "file: no such directory"),
+        (["empty"], "empty: got no finished run in it"),
+        (["sweep", "--format", "pdf"], "--format: got 'pdf', allowed html, md, csv, png"),
+        (["sweep", "--format", ""], "--format: got '', allowed html, md, csv, png"),
+        (["sweep", "--out", "empty"], "empty: cannot be written"),
+        (["sweep", "--out", "file/report.html"], "report.html: cannot be written"),
+        (["sweep", "--wide"], "No such option"),
+        ([], "Missing argument"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+):
+    monkeypatch.chdir(tmp_path)
+    results.write(Path("sweep"), trial(0, [], 0.9, {"norm": 0.8}))
+    Path("empty").mkdir()
+    Path("file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["report", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert sorted(tmp_path.rglob("*")) == before
+    assert Path("file").read_text() == "mine"
+
+
+def test_a_report_needs_no_torch():
+    """It reads rows: without torch it starts in a fraction of the time."""
+    told = "import sys, experiments.report; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", told], check=False).returncode == 0
 
 
 def test_shipped_files_are_packaged():

@@ -49,9 +49,26 @@ def memory(pid: int) -> Iterator[bytes]:
                     break
 
 
-def found_in(pid: int, needles: list[bytes]) -> int:
-    """Return how many of the needles are anywhere in the memory of a process."""
+def descendants(pid: int) -> list[int]:
+    """Return a process and all that it, or one that it started, has started."""
+    parents: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended in the meantime
+        parents.setdefault(parent, []).append(int(path.parent.name))
+    return [pid, *(each for child in parents.get(pid, []) for each in descendants(child))]
+
+
+def which(pid: int, needles: list[bytes]) -> list[bytes]:
+    """Return those of the needles that are anywhere in the memory of a process."""
     seen: set[int] = set()
     for piece in memory(pid):
         seen |= {place for place, needle in enumerate(needles) if place not in seen and needle in piece}
-    return len(seen)
+    return [needles[place] for place in sorted(seen)]
+
+
+def found_in(pid: int, needles: list[bytes]) -> int:
+    """Return how many of the needles are anywhere in the memory of a process."""
+    return len(which(pid, needles))

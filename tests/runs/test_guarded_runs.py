@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.integrity import integrity
 from experiments.plan import open_world, party_specs
 from parties.gate import FLAGS_FILE, Gate, gate
-from parties.outbox import Sender
+from parties.outbox import Mounted, Sender
 from vfl import checkpoint
 from vfl.defenses import SendContext, State
 from vfl.defenses.norm_check import NormCheck
@@ -93,7 +93,7 @@ def test_a_repaired_run_learns_from_what_was_repaired_and_a_refused_one_stops():
 def test_what_a_guard_carries_survives_a_checkpoint():
     def fresh() -> Gate:
         guards = [NormCheck(factor=2.0, warm_up=1, act="repair")]
-        return gate(Sender("advertiser", 2, Seeds(0)), guards, lambda step, rows: None, {})
+        return gate(Sender("advertiser", 2, Seeds(0)), [Mounted(each) for each in guards], lambda step, rows: None, {})
 
     def sent(step: int, scale: float) -> Envelope:
         return Envelope(step, Kind.EMBEDDING, "publisher", "advertiser", torch.arange(4), scale * torch.ones(4, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from harness import config
@@ -140,3 +141,61 @@ def test_what_cannot_be_predicted_is_one_line_and_exit_2(finished, capsys, argum
 def test_a_run_that_has_not_finished_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such run"):
         predict(tmp_path / "nothing", TEST_ROWS, None)
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory, warm_isolation):
+    """A run on files whose categories are written as numbers; the publisher's says most of the class."""
+    folder = tmp_path_factory.mktemp("coded")
+    rng = np.random.default_rng(0)
+    code = rng.integers(10, 16, 600)
+    bought = (rng.random(600) < np.array([0.1, 0.9, 0.1, 0.9, 0.1, 0.9])[code - 10]).astype(int)
+    ids = [f"u{place}" for place in range(600)]
+    pd.DataFrame({"id": ids, "code": code}).to_csv(folder / "a.csv", index=False)
+    pd.DataFrame({"id": ids, "amount": rng.normal(size=600), "bought": bought}).to_csv(folder / "b.csv", index=False)
+    data = {
+        "name": "csv",
+        "publisher": str(folder / "a.csv"),
+        "advertiser": str(folder / "b.csv"),
+        "key": "id",
+        "label": "bought",
+        "types": {"code": "categorical"},
+    }
+    asked = config(data=data, align="plain", train={"epochs": 30, "batch_size": 64, "lr": 0.01})
+    simulate(asked, folder / "run", ray_address=None, resume=None, progress=Silent())
+    return folder
+
+
+def predicted(coded, publisher, advertiser):
+    return predict(coded / "run", Asked({"publisher": publisher, "advertiser": advertiser}, "id", ()), None)
+
+
+def test_a_category_written_as_a_number_is_read_from_new_files_as_it_was_in_training(coded):
+    """Far above .5 only where the codes are words of the vocabulary: the advertiser's own column is noise."""
+    found = predicted(coded, coded / "a.csv", coded / "b.csv")
+    assert found["auc"] > 0.85
+    assert found["unseen"] == {"publisher": 0.0, "advertiser": 0.0}
+
+
+def test_values_that_training_never_saw_are_counted(coded, tmp_path):
+    strange = pd.read_csv(coded / "a.csv").assign(code=lambda frame: frame["code"].where(frame["code"] != 10, 77))
+    strange.to_csv(tmp_path / "a.csv", index=False)
+    share = float((strange["code"] == 77).mean())
+    assert predicted(coded, tmp_path / "a.csv", coded / "b.csv")["unseen"]["publisher"] == pytest.approx(share)
+
+
+def test_parquet_files_and_labels_written_as_decimals_give_the_same_scores(coded, tmp_path):
+    for name in ("a", "b"):
+        frame = pd.read_csv(coded / f"{name}.csv")
+        frame = frame.assign(bought=frame["bought"].astype(float)) if name == "b" else frame
+        frame.to_parquet(tmp_path / f"{name}.parquet", index=False)
+    plain = predicted(coded, coded / "a.csv", coded / "b.csv")
+    other = predicted(coded, tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert other["auc"] == plain["auc"]
+
+
+def test_a_class_the_run_never_had_is_refused_naming_the_column(coded, tmp_path):
+    frame = pd.read_csv(coded / "b.csv").assign(bought=lambda table: table["bought"].replace(1, 7))
+    frame.to_csv(tmp_path / "b.csv", index=False)
+    with pytest.raises(UserError, match="got class '7', allowed 0, 1"):
+        predicted(coded, coded / "a.csv", tmp_path / "b.csv")

@@ -68,6 +68,9 @@ class Aligner(Protocol):
     goes to the referee too: `(shared, 2)` int64, the row of the advertiser's table and its pool, in handle order.
 
     Both raise `DataError` for ids that are not unique or have no canonical bytes.
+
+    An aligner with a true `costly` is worth not playing again where a run before gave the same: what it sends must then
+    follow from ids, seeds and options.
     """
 
     @property

@@ -60,9 +60,9 @@ class EcdhPsi:
     of the ids land on the curve's twist, whose observable membership gives away one bit of each masked id that the
     clamped scalar does not hide, and no proof covers the mix. For measurements, not for partners.
 
-    `workers` are the processes that this party masks with, 1 or more. In a simulation scalars and shuffles come from
-    the party's seeded stream, which makes the run repeatable and the secrets only as secret as its seed: simulation
-    only.
+    `workers` are the processes that this party masks with, its own among them, 1 or more. In a simulation scalars and
+    shuffles come from the party's seeded stream, which makes the run repeatable and the secrets only as secret as its
+    seed: simulation only.
 
     Reference: C. Meadows, A More Efficient Cryptographic Matchmaking Protocol for Use in the Absence of a Continuously
     Available Third Party, IEEE Symposium on Security and Privacy 1986, https://doi.org/10.1109/SP.1986.10022
@@ -75,6 +75,7 @@ class EcdhPsi:
     workers: int = 1
 
     hops: ClassVar[tuple[Hop, ...]] = HOPS
+    costly: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.group not in GROUPS:

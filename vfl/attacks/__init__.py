@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import ReceiveContext, SendContext, State, Verdict
 from vfl.transcript import AdversaryView
 from vfl.types import Kind, PartyId
 
@@ -17,10 +17,12 @@ __all__ = [
     "Attack",
     "Guess",
     "Needs",
+    "ReceiveContext",
     "SendContext",
     "State",
     "Steers",
     "Target",
+    "Verdict",
 ]
 
 
@@ -48,7 +50,7 @@ class Needs:
     active: bool = False
 
 
-Target = Literal["labels", "proportion", "features", "attribute", "membership", "outcome"]
+Target = Literal["labels", "proportion", "features", "attribute", "membership", "outcome", "backdoor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class Guess:
     * `attribute`: `(n, ids)`, greatest at the likeliest id of the one categorical column in `columns` at `party`;
     * `membership`: `(n,)`, greater where the row is likelier to have been trained on;
     * `outcome`: `(n,)`, 1 where the attack tampered with the row and 0 where it did not: the joint model's answer to it
-      is what is marked.
+      is what is marked;
+    * `backdoor`: the same, where the attack wants tampered rows to be given the class of the row `reference`.
 
     `controls` are scores of the same shape by the same head from something that holds less (a random network, the
     adversary's own columns alone): what is no better than its control is no leakage of the wire.
@@ -76,14 +79,15 @@ class Guess:
     party: PartyId = ""
     columns: tuple[str, ...] = ()
     controls: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    reference: int = -1
 
 
 @runtime_checkable
 class Steers(Protocol):
     """What an active attack may do to its own party's training: it gets the optimizer before the first step.
 
-    One that tampers with what its party sends has the methods of a `vfl.defenses.Defense` and is mounted as one, behind
-    the party's real defenses.
+    One that tampers with what its party sends has the methods of a `vfl.defenses.Defense`, with what it gets those of a
+    `Guard`, with its network those of a `Wrap`; it is mounted as one, behind the party's real defenses.
     """
 
     def steer(self, optimizer: torch.optim.Optimizer) -> None:

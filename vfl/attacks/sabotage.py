@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from vfl.attacks import Guess, Needs, SendContext, State
+from vfl.attacks._tampering import share_of, spread
 from vfl.transcript import AdversaryView
 from vfl.types import Kind, Role
-
-MIXER, MODULUS = 2654435761, 1 << 32
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class Sabotage:
     binary_only: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share: got {self.share}, allowed above 0 up to 1; half leaves rows to compare with")
+        share_of("share", self.share)
         if not (math.isfinite(self.noise_std) and self.noise_std >= 0):
             raise ValueError(f"noise_std: got {self.noise_std}, allowed any number from 0; 1 is as wide as the signal")
 
@@ -57,7 +55,7 @@ class Sabotage:
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return what is sent in place of the `(rows, dim)` embeddings."""
-        hit = torch.ones(len(body), dtype=torch.bool) if ctx.rows is None else spoiled(ctx.rows, self.share)
+        hit = torch.ones(len(body), dtype=torch.bool) if ctx.rows is None else spread(ctx.rows, self.share)
         sent, honest = body.detach().clone(), body.detach()[hit]
         if len(honest):
             sent[hit] = self._in_place_of(honest, ctx)
@@ -67,7 +65,7 @@ class Sabotage:
         """Return which rows it spoiled, of all that it ever sent."""
         del rng
         rows = view.embeddings().rows.unique()
-        return Guess("outcome", torch.zeros_like(rows), rows, spoiled(rows, self.share).float())
+        return Guess("outcome", torch.zeros_like(rows), rows, spread(rows, self.share).float())
 
     def _in_place_of(self, honest: Tensor, ctx: SendContext) -> Tensor:
         if self.way == "noise":
@@ -76,8 +74,3 @@ class Sabotage:
         if self.way == "misaligned":
             return honest.roll(1, dims=0)
         return torch.zeros_like(honest) if self.way == "missing" else honest.mean(dim=0).expand_as(honest)
-
-
-def spoiled(rows: Tensor, share: float) -> Tensor:
-    """Return the `(rows,)` mask of handles to spoil: a share of them that is spread evenly and never changes."""
-    return (rows * MIXER % MODULUS).double() < share * MODULUS

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import lru_cache, partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
@@ -30,8 +31,11 @@ from vfl.errors import WireError
 
 GroupName = Literal["p256", "x25519"]
 POINT_BYTES = 32
-CHUNK = 1024
+CHUNK = 512
 """Identifiers or points that are worked on at once."""
+
+AHEAD = 3
+"""Chunks that lie with a helping process: the one at hand, and enough that it never waits for the next."""
 
 P256_DST = b"VFL-PSI-V01-with-P256_XMD:SHA-256_SSWU_NU_"
 X25519_DST = b"VFL-PSI-V01-with-X25519_SHA-256_u"
@@ -69,10 +73,7 @@ def p256_scalar(secret: bytes) -> int:
 
 
 def _each(mask: Callable[[Chunk], bytes], chunks: Iterator[Chunk], workers: int) -> np.ndarray:
-    if workers == 1:
-        done: Iterable[bytes] = map(mask, chunks)
-    else:
-        done = _side_by_side(_pool(workers), mask, chunks, ahead=2 * workers)
+    done = map(mask, chunks) if workers == 1 else _side_by_side(workers - 1, mask, chunks)
     parts = [np.frombuffer(bytearray(part), dtype=np.uint8) for part in done]
     return np.concatenate([np.empty(0, np.uint8), *parts]).reshape(-1, POINT_BYTES)
 
@@ -91,20 +92,35 @@ def _split(block: bytes) -> list[bytes]:
     return [block[start : start + POINT_BYTES] for start in range(0, len(block), POINT_BYTES)]
 
 
-def _side_by_side(
-    pool: ProcessPoolExecutor, mask: Callable[[Chunk], bytes], chunks: Iterator[Chunk], ahead: int
-) -> Iterator[bytes]:
-    """Yield what `map` would, keeping no more than `ahead` chunks in the air."""
-    pending = [pool.submit(mask, chunk) for chunk in islice(chunks, ahead)]
-    while pending:
-        yield pending.pop(0).result()
-        pending += [pool.submit(mask, chunk) for chunk in islice(chunks, 1)]
+def _side_by_side(helpers: int, mask: Callable[[Chunk], bytes], chunks: Iterator[Chunk]) -> Iterator[bytes]:
+    """Yield what `map` would, this process at work beside its helpers, so that none of them waits for it.
+
+    A chunk goes to a helper while fewer than `AHEAD` of them lie there for each. What is left at the end is shared
+    out: a helper gets none that this process would be done with before the helper came to it.
+    """
+    pool, ahead = _pool(helpers), AHEAD * helpers
+    waiting = deque(islice(chunks, ahead + 1))
+    begun: deque[Future[bytes]] = deque()
+    while waiting:
+        busy = sum(not each.done() for each in begun)
+        chunk = waiting.popleft()
+        begun.append(pool.submit(mask, chunk) if busy < min(ahead, len(waiting) * helpers) else _done(mask(chunk)))
+        waiting.extend(islice(chunks, 1))
+        while begun and begun[0].done():
+            yield begun.popleft().result()
+    yield from (each.result() for each in begun)
+
+
+def _done(result: bytes) -> Future[bytes]:
+    future: Future[bytes] = Future()
+    future.set_result(result)
+    return future
 
 
 @lru_cache(maxsize=1)
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Return the worker processes; they stay for the life of this process, as their start takes longer than a chunk."""
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+def _pool(helpers: int) -> ProcessPoolExecutor:
+    """Return helping processes; they stay for the life of this one, as their start takes longer than a chunk."""
+    return ProcessPoolExecutor(helpers, mp_context=get_context("spawn"), initializer=_end_with_parent)
 
 
 def _end_with_parent() -> None:

@@ -7,6 +7,7 @@ drops out: then nothing is opened.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,15 +44,16 @@ def shared_key(private: X25519PrivateKey, public: bytes, pair: str) -> bytes:
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"vfl masks v1|{pair}".encode()).derive(secret)
 
 
-def mask(party: str, keys: Mapping[str, bytes], step: int, shape: tuple[int, ...]) -> Tensor:
-    """Return the int64 mask of a party in a step, modulo 2**64: over all parties that share `keys`, masks sum to 0.
+def mask(party: str, keys: Mapping[str, bytes], once: str, shape: tuple[int, ...]) -> Tensor:
+    """Return the int64 mask of a party, modulo 2**64: over all parties that share `keys`, masks of one `once` sum to 0.
 
-    Of each pair the party of the smaller name adds the ChaCha20 key stream, the other subtracts it.
+    `once` must be used for one body alone: under the same mask two bodies show their difference. Of each pair the party
+    of the smaller name adds the ChaCha20 key stream, the other subtracts it.
     """
     total = np.zeros(shape, np.uint64)
-    nonce = b"\0" * 8 + step.to_bytes(8, "little")
     for other, key in keys.items():
-        stream = Cipher(algorithms.ChaCha20(key, nonce), mode=None).encryptor().update(b"\0" * total.nbytes)
+        own = hashlib.blake2b(once.encode(), key=key, digest_size=32).digest()
+        stream = Cipher(algorithms.ChaCha20(own, b"\0" * 16), mode=None).encryptor().update(b"\0" * total.nbytes)
         drawn = np.frombuffer(stream, np.uint64).reshape(shape)
         total = total + drawn if party < other else total - drawn
     return torch.from_numpy(total.view(np.int64))

@@ -32,6 +32,7 @@ class SendContext:
     `classes` is the number of label classes. `loss_reduction` says whether per-sample gradients carry a factor 1/rows
     (`mean`) or not (`sum`). `rows` are the `(rows,)` handles of the body. `by_class` gives what an undefended body
     would be if every row were of one class, `(classes, rows, dim)`; `None` where the method has no such gradients.
+    `learning` says whether the round trains; if not, rows are validated, tested or served.
     """
 
     step: int
@@ -41,6 +42,7 @@ class SendContext:
     loss_reduction: Literal["mean", "sum"] = "mean"
     rows: Tensor | None = None
     by_class: Callable[[], Tensor] | None = None
+    learning: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ class Defense(Hook, Protocol):
 class Guard(Hook, Protocol):
     """A defense that inspects what its party receives, before anything is learned from it.
 
-    `receives` are the envelope kinds it looks at, `act` what follows where it flags a row. State is kept by sender.
+    `receives` are the envelope kinds it looks at, `act` what follows where it flags a row. State is kept by sender; one
+    that also has an `apply` shares it with what it sends to that party.
     """
 
     @property

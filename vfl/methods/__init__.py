@@ -19,12 +19,16 @@ from vfl.types import Batch, Hop, PartyId, Phase, Pool, Role, Step, TableSchema
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """The `train` section of a run, as methods use it; `stale` rounds pass before a gradient is used (0 or 1)."""
+    """The `train` section of a run, as methods use it; `stale` rounds pass before a gradient is used (0 or 1).
+
+    `several` mini-batches share a message.
+    """
 
     epochs: int
     batch_size: int
     make_optimizer: Callable[[Iterable[nn.Parameter]], Optimizer]
     stale: int = 0
+    several: int = 1
 
 
 class OwnRows(Protocol):

@@ -37,8 +37,11 @@ class SecureSum:
     nothing to hide it among: its embedding is sent as it is. All publishers' embeddings must have one width. Where a
     publisher stays away, masks do not cancel and the run ends: there is no sum without it.
 
-    The simulation draws mask keys from each publisher's seeded stream. Publishers that collude with the advertiser
-    unmask their own summands, and with them what is left of the sum.
+    A mask belongs to one round's rows and is used once: a publisher that is asked to embed twice in one round refuses.
+    Mask keys follow from each publisher's own stream, so two runs from one seed have the same masks, and whoever holds
+    both sees differences; in a deployment the stream is drawn by the system, and serves one run. An advertiser that
+    has a run go on from a checkpoint and then answers otherwise than before sees differences too: it must be honest.
+    Publishers that collude with it unmask their own summands, and with them what is left of the sum.
 
     Reference: K. Bonawitz et al., Practical Secure Aggregation for Privacy-Preserving Machine Learning, CCS 2017,
     https://eprint.iacr.org/2017/281 (its masking without recovery from dropout, on embeddings instead of model updates)
@@ -71,6 +74,7 @@ class MaskingPublisher(VanillaPublisher):
         self._private = X25519PrivateKey.from_private_bytes(cast(bytes, desk.seeds.scope("masks").root))
         self._publics: dict[PartyId, Tensor] = {}
         self._keys: dict[PartyId, bytes] = {}
+        self._masked_last = -1
 
     def loose(self) -> Mapping[str, Tensor]:
         """Return the other publishers' public keys, `(1, 32)` bytes each."""
@@ -104,7 +108,10 @@ class MaskingPublisher(VanillaPublisher):
 
     def _masked(self, step: Step, sent: Outgoing) -> Outgoing:
         (party, embedding), *_ = sent.bodies.items()
-        hidden = mask(self._desk.party, self._keys, step.index, tuple(embedding.shape))
+        if step.index <= self._masked_last:
+            raise WireError(f"{self._desk.party} was asked to mask twice in round {step.index}; a mask is used once")
+        self._masked_last = step.index
+        hidden = mask(self._desk.party, self._keys, repr(step), tuple(embedding.shape))
         return Outgoing(sent.rows, {party: to_fixed(embedding) + hidden})
 
     def _take(self, publics: Mapping[PartyId, Tensor]) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vfl.losses import classification_loss, probabilities
-from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, Side, TrainOptions, _stale
+from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, Side, TrainOptions, _several, _stale
 from vfl.types import Batch, Hop, Kind, PartyId, Phase, Role, Step
 
 TRAIN = (
@@ -36,7 +36,9 @@ class Vanilla:
     bit for bit, what central training of the same network computes. The advertiser updates on clean gradients whatever
     its defenses send. With `train.stale` 1 publishers send the embedding of a round before they have had the gradient
     of the one before, so that the parties compute at the same time: a publisher's update is one round late, the
-    advertiser's is not, and one more round at the end hands out the last gradient.
+    advertiser's is not, and one more round at the end hands out the last gradient. With `train.batches_per_message`
+    above 1 publishers send the embeddings of so many mini-batches at once, all made by the same weights, and are sent
+    their gradients at once; every party still updates after each mini-batch.
 
     Reference: P. Vepakomma, O. Gupta, T. Swedish, R. Raskar, Split learning for health: Distributed deep learning
     without sharing raw patient data, 2018, https://arxiv.org/abs/1812.00564
@@ -50,15 +52,22 @@ class Vanilla:
         """Return the one phase: the aligned rows, epoch after epoch; late gradients need a second to come in."""
         if train.stale:
             return _stale.phases(train.epochs, train.batch_size)
+        if train.several > 1:
+            return _several.phases(train.epochs, train.batch_size, train.several)
         return (Phase("train", TRAIN, epochs=train.epochs, batch_size=train.batch_size),)
 
     def publisher(self, desk: Desk) -> Side:
         """Return a publisher's side."""
+        if desk.train.several > 1:
+            return _several.SeveralPublisher(desk)
         return _stale.StalePublisher(desk) if desk.train.stale else VanillaPublisher(desk)
 
     def advertiser(self, desk: Desk) -> Side:
         """Return the advertiser's side."""
-        return _stale.StaleAdvertiser(VanillaAdvertiser(desk)) if desk.train.stale else VanillaAdvertiser(desk)
+        side = VanillaAdvertiser(desk)
+        if desk.train.several > 1:
+            return _several.SeveralAdvertiser(side, desk.train.batch_size)
+        return _stale.StaleAdvertiser(side) if desk.train.stale else side
 
 
 class VanillaPublisher:
