@@ -92,7 +92,7 @@ def _packed(records: Mapping[str, ArrayRecord]) -> Parcel:
 
 def _unpacked(parcel: Parcel) -> Iterator[tuple[str, ArrayRecord]]:
     for key, parts in parcel:
-        yield key, arrays({name: array(*each) for name, *each in parts})
+        yield key, arrays({name: array(dtype, shape, stype, data) for name, dtype, shape, stype, data in parts})
 
 
 @dataclass(slots=True)

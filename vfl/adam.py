@@ -61,8 +61,8 @@ class Adam(torch.optim.Adam):
             return
         beta1, beta2 = group["betas"]
         with torch.no_grad():
-            torch._foreach_add_(found.own, 1)  # pyright: ignore[reportPrivateImportUsage] - as torch counts
-            torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage] - the kernel of `fused=True`; torch names it so
+            torch._foreach_add_(found.own, 1)  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage] - as torch counts
+            torch._fused_adam_(  # pyright: ignore[reportPrivateImportUsage, reportPrivateUsage] - the kernel of `fused=True`; torch names it so
                 found.parameters,
                 gradients,
                 found.exp_avgs,
