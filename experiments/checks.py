@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from experiments.explain import Origin, dotted
 from experiments.problems import raise_all, refusal
@@ -24,7 +24,7 @@ _SWITCHES = {
 
 
 def check_members(config: Config, origin: Origin | None = None) -> None:
-    """Build each data set, aligner, method, model, defense and attack, and raise what they refuse, all together.
+    """Build each data set, aligner, method, imputer, model, defense and attack, and raise all that they refuse.
 
     `origin` says where the configuration came from, for the front of each line. Importing members imports torch.
 
@@ -61,13 +61,16 @@ def _whole(key: str, error: UserError) -> str:
     return dotted(key, "name") if isinstance(error, RegistryError) else key
 
 
-def _specs(config: Config) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return the family, the key and the spec of every member named."""
+def _specs(config: Config) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Return the family, the key and the spec of every member named; a method may name an imputer for its own use."""
+    imputer = config.method.options.get("impute")
     parties = [(f"model.parties.{party}.bottom", own.bottom) for party, own in config.model.parties.items()]
     return [
         ("data", "data", config.data.member),
         ("align", "align", config.aligner),
         ("method", "method", config.method.member),
+        *([("impute", "method.impute", {"name": imputer})] if isinstance(imputer, str) else []),
+        *([("impute", "method.impute", cast(Mapping[str, Any], imputer))] if isinstance(imputer, Mapping) else []),
         ("model", "model.bottom", config.model.bottom.member),
         ("model", "model.top", config.model.top.member),
         *(("model", key, spec.member) for key, spec in parties if spec),

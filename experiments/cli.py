@@ -172,10 +172,11 @@ def attack(
         "vfl sweep configs/sweep/quick.yaml --out runs/quick --dry-run",
     ),
 )
-def sweep(
+def sweep(  # noqa: PLR0913 - a command's parameters are its options
     config: Annotated[Path, typer.Argument(metavar="CONFIG", show_default=False)],
     out: Annotated[Path, typer.Option(help="A new or empty directory, or with --resume the one to go on with.")],
     workers: Annotated[int, typer.Option(min=1, help="Trials at once, a process each.")] = 1,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster to run them on: auto or HOST:PORT.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a sweep; finished trials are kept.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and list the trials; start none.")] = False,
     as_json: Json = False,
@@ -186,7 +187,7 @@ def sweep(
     OUT/rows: read them with `experiments.results.load(OUT)`. Exit code 3 where a trial failed; its row says of what.
     """
     from experiments.axes import read_sweep
-    from experiments.sweep import listed, resolve
+    from experiments.sweep import Workers, listed, resolve
     from experiments.sweep import sweep as run_sweep
 
     asked = read_sweep(config)
@@ -197,7 +198,8 @@ def sweep(
     from experiments.progress import on_stderr
 
     with redirect_stdout(sys.stderr), on_stderr() as progress:
-        counts = run_sweep([each.trial for each in trials], out, workers, resume, progress)
+        asked_of, text = Workers(workers, ray_address), config.read_text(encoding="utf-8")
+        counts = run_sweep([each.trial for each in trials], out, asked_of, resume, progress, text)
     if as_json:
         emit_json(counts)
     else:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from experiments import apart
 from experiments.asked_needs import needs_of
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
@@ -53,7 +54,16 @@ class World:
 
 
 def open_world(config: Config) -> World:
-    """Describe the data set and cut it; raises `DataError` or `ConfigError` before anything is loaded."""
+    """Describe the data set and cut it; raises `DataError` or `ConfigError` before anything is loaded.
+
+    On Ray, where parties are processes of their own, a set whose rows must be read for it is read by another process.
+    """
+    reads = isinstance(build("data", config.data.member), Keyed) or isinstance(config.holdout.by, dict)
+    return cast(World, apart.describe(config)) if reads and config.backend == "ray" else read_world(config)
+
+
+def read_world(config: Config) -> World:
+    """Describe the data set and cut it, in this process."""
     path = data_root(config.data.root)
     source: Source = build("data", config.data.member)
     described = source.describe(path)

@@ -30,8 +30,12 @@ def report(
     mailed, and opens without a network.
     """
     from experiments.report import write
+    from experiments.results import left_out
 
     file = write(directory, out, wanted)
+    strange = left_out(directory)
+    if strange:
+        sys.stderr.write(f"vfl: {directory}/rows: {strange} rows are of no trial of this sweep and were left out\n")
     if as_json:
         return emit_json({"out": str(file), "format": wanted})
     sys.stdout.write(f"{file}\n")

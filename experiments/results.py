@@ -36,6 +36,8 @@ HEAD = ("schema", "trial", "status")
 """Columns that every row has."""
 ROWS = "rows"
 """Folder of a sweep that holds its rows."""
+LISTING = "sweep.json"
+"""File of a sweep that says which trials it has, and the sweep file they came from."""
 
 Row = dict[str, Any]
 
@@ -83,6 +85,28 @@ def write(out: Path, row: Row) -> None:
     stream = io.BytesIO()
     pq.write_table(pa.table({key: [value] for key, value in row.items()}), stream, **ONE_ROW)
     write_whole(folder / f"{row['trial']}.parquet", stream.getvalue())
+
+
+def enlist(out: Path, trials: Sequence[str], text: str) -> None:
+    """Note the trials of the sweep in `out` and the sweep file's text: rows of other trials are no part of it."""
+    content = json.dumps({"trials": list(trials), "file": text}, indent=1)
+    write_whole(out / LISTING, f"{content}\n".encode())
+
+
+def left_out(out: Path) -> int:
+    """Return how many rows lie in a sweep directory that are of none of its trials, as after a change of its file."""
+    enlisted = _trials(out / LISTING)
+    return 0 if enlisted is None else len({path.stem for path in (out / ROWS).glob("*.parquet")} - enlisted)
+
+
+def _trials(listing: Path) -> frozenset[str] | None:
+    if not listing.exists():
+        return None
+    try:
+        return frozenset(json.loads(listing.read_text(encoding="utf-8"))["trials"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = type(error).__name__
+        raise UserError(f"cannot be read ({reason}); delete it and resume the sweep", where=str(listing)) from None
 
 
 def known(out: Path) -> dict[str, str]:
@@ -143,7 +167,9 @@ def rows(path: Path | str) -> list[Row]:
 def _tables(folder: Path) -> list[pa.Table]:
     if not folder.is_dir():
         raise UserError("no such directory; name what `vfl sweep` or `vfl simulate` wrote", where=str(folder))
+    enlisted = _trials(folder / LISTING)
     files = sorted((folder / ROWS).glob("*.parquet"))
+    files = [file for file in files if enlisted is None or file.stem in enlisted]
     tables = [_read(file) for file in files] if files else [_table(run) for run in _runs(folder)]
     if not tables:
         raise UserError(

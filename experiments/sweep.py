@@ -7,6 +7,7 @@ whose every job is a clean fork; trials that differ in neither data nor seed sha
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -32,6 +33,8 @@ from parties.isolate import Isolation
 from parties.memory import forget_peak
 from vfl.errors import UserError
 
+GRAPH_BYTES = 2**20
+"""Trials play in process and use no compiled graph; Ray wants a size for its buffers all the same."""
 TRIALS, REFERENCES, ALIGNMENTS = "trials", "references", "alignments"
 
 
@@ -78,50 +81,94 @@ def listed(trials: Sequence[Resolved]) -> list[dict[str, Any]]:
     return [{"trial": each.trial.key, "settings": dict(each.settings)} for each in trials]
 
 
-def sweep(trials: Sequence[Trial], out: Path, workers: int, resume: bool, progress: Progress) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """Who runs trials: so many at once, of this machine or of the Ray cluster at `address` (`auto` or HOST:PORT).
+
+    Machines of a cluster must see the sweep's directory and the data under the same paths.
+    """
+
+    count: int = 1
+    address: str | None = None
+
+
+def sweep(
+    trials: Sequence[Trial], out: Path, workers: Workers, resume: bool, progress: Progress, text: str = ""
+) -> dict[str, Any]:
     """Run what has no row yet and return the counts; `out` must be new or empty unless it is resumed.
 
-    Trials that failed before are run again. Raises `UserError` where nothing was started.
+    Trials that failed before are run again. `text` is the sweep file's, kept with the list of trials: rows that are
+    there and of none of them stay, and are left out of tables and reports. Raises `UserError`, and writes nothing,
+    where nothing was started.
     """
     if not resume:
         require_fresh(out, f"name another one, or go on with it: --resume --out {out}")
-    make(out)
     status = results.known(out)
     left = [trial for trial in trials if status.get(trial.key) != "ok"]
-    progress.start("sweep", len(left))  # those of an earlier call took no time of this one
-    finished, failed = len(trials) - len(left), 0
-    labels = {trial.key: trial.label for trial in left}
-    width = max(map(len, labels.values()), default=0)
-    for done, (key, error) in enumerate(_run_all(left, out, workers), start=1):
-        finished, failed = finished + (not error), failed + bool(error)
-        progress.advance("sweep", done)
-        progress.tell(f"{labels[key]:<{width}}  {results.summary(out, key)}")
-    progress.finish("sweep")
+    owns = bool(left) and _start(workers)
+    try:
+        make(out)
+        results.enlist(out, [trial.key for trial in trials], text)
+        failed = _follow(left, out, workers.count, progress)
+    finally:
+        if owns:
+            _stop()
     for kept in (REFERENCES, ALIGNMENTS):
         shutil.rmtree(out / kept, ignore_errors=True)
-    counts = {"trials": len(trials), "finished": finished, "failed": failed}
+    counts = {"trials": len(trials), "finished": len(trials) - failed, "failed": failed}
     return {**counts, "skipped": len(trials) - len(left), "out": str(out)}
 
 
-def _run_all(trials: Sequence[Trial], out: Path, workers: int) -> Iterator[tuple[str, str]]:
+def _follow(trials: Sequence[Trial], out: Path, count: int, progress: Progress) -> int:
+    """Run trials, say how each ended, and return how many failed."""
+    progress.start("sweep", len(trials))  # those of an earlier call took no time of this one
+    labels, failed = {trial.key: trial.label for trial in trials}, 0
+    width = max(map(len, labels.values()), default=0)
+    for done, (key, error) in enumerate(_run_all(trials, out, count), start=1):
+        failed += bool(error)
+        progress.advance("sweep", done)
+        progress.tell(f"{labels[key]:<{width}}  {results.summary(out, key)}")
+    progress.finish("sweep")
+    return failed
+
+
+def _run_all(trials: Sequence[Trial], out: Path, count: int) -> Iterator[tuple[str, str]]:
+    """Yield the key and the error of each trial as it ends; `count` of them run at once."""
     if not trials:
         return
     import ray
 
+    task = ray.remote(num_cpus=1, max_retries=0)(run_trial)
+    left, running = iter(trials), dict[Any, Trial]()
+    while True:
+        for trial in itertools.islice(left, count - len(running)):
+            running[task.remote(trial.config, trial.key, str(out.resolve()))] = trial
+        if not running:
+            return
+        (ready, *_), _ = ray.wait(list(running))
+        trial = running.pop(ready)
+        yield trial.key, _outcome(ready, trial, out)
+
+
+def _stop() -> None:
+    import ray
+
+    ray.shutdown()
+
+
+def _start(workers: Workers) -> bool:
+    """Start Ray here, or join it where it is; returns whether this call did."""
+    import ray
+
+    if workers.address:
+        from parties.ray import start_ray
+
+        return start_ray(GRAPH_BYTES, workers.address)
+    if ray.is_initialized():
+        return False
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
-    owns = not ray.is_initialized()
-    if owns:
-        ray.init(address="local", num_cpus=workers, object_store_memory=128 * 2**20, **options)
-    try:
-        task = ray.remote(num_cpus=1, max_retries=0)(run_trial)
-        keys = {task.remote(trial.config, trial.key, str(out.resolve())): trial for trial in trials}
-        waiting = list(keys)
-        while waiting:
-            (ready, *_), waiting = ray.wait(waiting)
-            yield keys[ready].key, _outcome(ready, keys[ready], out)
-    finally:
-        if owns:
-            ray.shutdown()
+    ray.init(address="local", num_cpus=workers.count, object_store_memory=128 * 2**20, **options)
+    return True
 
 
 def _outcome(call: Any, trial: Trial, out: Path) -> str:  # noqa: ANN401 - a Ray object reference
@@ -132,6 +179,7 @@ def _outcome(call: Any, trial: Trial, out: Path) -> str:  # noqa: ANN401 - a Ray
     try:
         return ray.get(call)
     except RayError as error:
+        _clean(out / TRIALS / trial.key)
         told = f"the worker died: {type(error).__name__}"
         results.write(out, results.failed_row(trial.key, resolved(trial.config), told))
         return told
@@ -168,8 +216,13 @@ def run_trial(config: Config, key: str, out: str) -> str:
         row = {**results.failed_row(key, resolved(config), told), "wall_s": time.perf_counter() - began}
     else:
         told, row = "", results.row_of(key, resolved(config), run)
-    for entry in folder.iterdir():
-        if entry.name not in SHAREABLE:
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    _clean(folder)
     results.write(Path(out), row)
     return told
+
+
+def _clean(folder: Path) -> None:
+    """Remove what holds rows of anyone from a trial's directory."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.name not in SHAREABLE:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

@@ -88,6 +88,10 @@ class Entry:
             self.answers.clear()
         self.answers[hops] = (_fingerprint(content), reply)
 
+    def state(self) -> list[tuple[tuple[str, ...], Fingerprint, RecordDict]]:
+        """Return what was acted on in the step at hand, for the party's next process to answer the same."""
+        return [(hops, fingerprint, reply) for hops, (fingerprint, reply) in self.answers.items()]
+
     def reset(self) -> None:
         """Forget all steps: the party goes on from a checkpoint, or begins."""
         self.step = -1

@@ -23,6 +23,7 @@ from vfl.errors import PartyGoneError, VflError, WireError
 
 PLAY, WHO, ANSWER = "play", "who", "control"
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
+HELLO = "query.hello"
 PARTY_FILE, SOCKET = "party.json", "party.sock"
 ERROR_CODE = 0
 PATIENCE_S = 60.0

@@ -151,7 +151,7 @@ class Party:
         self.entry.admit(message.content)
         record = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
         call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
-        if call is not None and call == self.called[0]:
+        if self.was_called(message.content):
             return reply(self.called[1], message)
         if name not in ("hello", "meet"):
             self._require_met()
@@ -163,6 +163,11 @@ class Party:
             content[REPORT_KEY] = MetricRecord(answer)
         self.called = (call, content)
         return reply(content, message)
+
+    def was_called(self, content: RecordDict) -> bool:
+        """Return whether this control call is the last one, come again."""
+        call = content.config_records.get(CONTROL_KEY, ConfigRecord()).get(CALL_KEY)
+        return call is not None and call == self.called[0]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that this party must have to go on between two rounds: tensors, and facts that JSON can hold."""

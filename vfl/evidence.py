@@ -86,7 +86,7 @@ def fuse(opinions: Sequence[Opinion], rule: Rule) -> Opinion:
 def yager(one: Opinion, two: Opinion) -> Opinion:
     """Return Yager's combination reduced to single classes: agreement is belief, conflict is uncertainty."""
     belief = _agreed(one, two)
-    return Opinion(belief, 1 - belief.sum(dim=1, keepdim=True))
+    return Opinion(belief, _left(belief, one.uncertainty * two.uncertainty))
 
 
 def dempster(one: Opinion, two: Opinion) -> Opinion:
@@ -109,7 +109,12 @@ def yager_symmetric(opinions: Sequence[Opinion]) -> Opinion:
     plausible = [each.belief + each.uncertainty for each in opinions]
     unsure = reduce(torch.mul, [each.uncertainty for each in opinions])
     belief = reduce(torch.mul, plausible) - unsure
-    return Opinion(belief, 1 - belief.sum(dim=1, keepdim=True))
+    return Opinion(belief, _left(belief, unsure))
+
+
+def _left(belief: Tensor, unsure: Tensor) -> Tensor:
+    """Return what belief leaves uncertain: never less than what no party is sure of, which rounding would make it."""
+    return torch.maximum(1 - belief.sum(dim=1, keepdim=True), unsure)
 
 
 def _agreed(one: Opinion, two: Opinion) -> Tensor:

@@ -31,7 +31,9 @@ class Arm:
 ALIGNED = {EPOCHS: (1.0, Pool.TRAIN)}
 STEPS = {"min_steps": (1.0, None)}
 ROUNDS = 4
-IN_ROUNDS = {"warm_steps": (1 / 3, None), "round_steps": (2 / 3 / ROUNDS, None)}
+IN_ROUNDS = {"warm_steps": (1 / 3, None), "round_steps": (1 / 2 / ROUNDS, None), "head_steps": (1 / 6 / ROUNDS, None)}
+EARLY = {"warm_steps": (1 / 12, None), "round_steps": (3 / 4 / ROUNDS, None), "head_steps": (1 / 6 / ROUNDS, None)}
+UNTAUGHT = {"warm_steps": (1 / 3, None), "round_steps": (2 / 3 / ROUNDS, None)}
 PRETRAINED = {"pretrain_epochs": (0.5, Pool.UNION), EPOCHS: (0.5, Pool.TRAIN)}
 
 
@@ -60,6 +62,7 @@ ABLATIONS: dict[str, Arm] = {
     "risa, trusted to .8": risa(least_precision=0.8, **EVERY),
     "risa, trusted to .9, weight 1": risa(least_precision=0.9, publisher_weight=1.0, **EVERY),
     "risa, trusted to .9, regression": risa(least_precision=0.9, **EVERY, **refitted("regression")),
+    "risa, heads not taught apart": Arm("risa", {"rounds": ROUNDS, "head_steps": 0}, UNTAUGHT),
     "risa, no publisher rows": risa(share_first=0.0, share_last=0.0),
     "risa, all publisher rows": risa(**EVERY),
     "risa, confidence": risa(select_by="confidence"),
@@ -98,7 +101,14 @@ FEDADS: dict[str, Arm] = {
     "fedbcd, sequential": Arm("fedbcd", {"local_steps": 3, "order": "sequential"}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
     "celu": Arm("celu", {"local_steps": 3}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
 }
-ARMS = {**MAIN, **ABLATIONS, **FEDADS}
+PUBLISHERS: dict[str, Arm] = {
+    "risa, early": Arm("risa", {"rounds": ROUNDS}, EARLY),
+    "risa, early, no publisher rows": Arm("risa", {"rounds": ROUNDS, "share_first": 0.0, "share_last": 0.0}, EARLY),
+    "risa, early, all publisher rows": Arm("risa", {"rounds": ROUNDS, "publisher_weight": 1.0, **EVERY}, EARLY),
+}
+"""RISA with a short warm-up: where few rows are labelled at all, a longer one overfits before any row is chosen."""
+
+ARMS = {**MAIN, **ABLATIONS, **FEDADS, **PUBLISHERS}
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,15 @@ PICTURES = (
 """Ablations on pictures, where a run takes a minute."""
 
 PICTURE_TIERS = (*RISA_TIERS[:2], (PICTURES, FEW[:1]), (PICTURES, FEW[1:]))
+PUBLISHER_ARMS = (
+    "vanilla",
+    "advonly",
+    "risa",
+    "risa, no publisher rows",
+    "risa, all publisher rows",
+    *PUBLISHERS,
+    "oracle",
+)
 FEDADS_TIERS = (((*MAIN, *FEDADS), (0.2,)),)
 FEDADS_MODEL = {
     "bottom": "fedads",
@@ -173,6 +192,20 @@ STUDIES: dict[str, Study] = {
         PICTURE_TIERS,
         3,
         "accuracy",
+    ),
+    "publisher_synthetic": Study(
+        {
+            "data": {
+                "name": "synthetic_ads",
+                "rows": 10_000,
+                "cvr": 0.3,
+                "signal": {"publisher": 3.0, "advertiser": 0.2, "joint": 0.0},
+            },
+            "align": {"leftover": "publisher"},
+        },
+        300,
+        ((PUBLISHER_ARMS, (0.03,)),),
+        5,
     ),
     "fedads_criteo": fedads({"name": "criteo"}, 300),
     "fedads_alimama": fedads({"name": "alimama"}, 300, BY_ITEM, holdout={"by": "official"}),

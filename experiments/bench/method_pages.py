@@ -20,6 +20,9 @@ from experiments.bench.rows import read_rows
 
 RESULTS = Path("docs/results")
 RISA_STUDIES, FEDADS_STUDIES = ("cifar10", "criteo", "digits"), ("fedads_criteo", "fedads_alimama", "fedads_synthetic")
+RISA_HOURS, FEDADS_HOURS = 3, 2
+"""The budget of each page's sweep, in hours on two cores."""
+
 LEVEL = 0.05
 EFFECTIVENESS = ("method", "AUC", "NLL / base", "ECE", "AUC less vanilla", "p, Holm", "NLL gain", "by rows", "passes")
 Values = dict[int, float]
@@ -56,13 +59,16 @@ def risa_tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
         tables[f"{name} ablations"] = list(ablations(own, metric))
         tables[f"{name} precision"] = list(precision(own))
         tables[f"{name} missing"] = missing(name, own)
-    return tables
+    strong = rows["publisher_synthetic"]
+    tables |= {"publisher": list(strong_publisher(strong)), "publisher missing": missing("publisher_synthetic", strong)}
+    return {**tables, "spent": spent([strong, *(rows[name] for name in RISA_STUDIES)], RISA_HOURS)}
 
 
 def fedads_tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
     """Return the tables of the page on FedAds' methods."""
     tables = {name: list(effectiveness(rows[name])) for name in FEDADS_STUDIES}
-    return {**tables, **{f"{name} missing": missing(name, rows[name]) for name in FEDADS_STUDIES}}
+    tables |= {f"{name} missing": missing(name, rows[name]) for name in FEDADS_STUDIES}
+    return {**tables, "spent": spent([rows[name] for name in FEDADS_STUDIES], FEDADS_HOURS)}
 
 
 def values(rows: Sequence[Row], arm: str, overlap: float, metric: str) -> Values:
@@ -142,6 +148,17 @@ def ablations(rows: Sequence[Row], metric: str) -> Iterator[str]:
             yield _line([arm, *cells])
 
 
+def strong_publisher(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield each arm where only publishers have rows of their own, and its paired differences in AUC and log loss."""
+    yield from _head(["arm", "auc", "less advonly", "log loss less advonly"])
+    overlap = next((row["overlap"] for row in rows if row["arm"] == "advonly"), 0.0)
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        found = [values(rows, arm, overlap, metric) for metric in ("auc", "log_loss")]
+        theirs = [values(rows, "advonly", overlap, metric) for metric in ("auc", "log_loss")]
+        gaps = [difference(own, other) for own, other in zip(found, theirs, strict=True)]
+        yield _line([arm, interval(list(found[0].values())), *(gaps if arm != "advonly" else ("", ""))])
+
+
 def precision(rows: Sequence[Row]) -> Iterator[str]:
     """Yield how right pseudo-labels of chosen and of other publisher-only rows were in the last round."""
     yield from _head(["arm", "overlap", "chosen", "right, chosen", "right, others", "gap"])
@@ -209,6 +226,13 @@ def missing(name: str, rows: Sequence[Row]) -> list[str]:
         named.setdefault(f"{overlap:.0%}, {count} of {STUDIES[name].seeds} seeds", []).append(arm)
     told = "; ".join(f"{where}: {', '.join(arms)}" for where, arms in named.items())
     return [f"Not run, cut for time ({sum(lacking.values())} of {len(wanted)} runs): {told}."]
+
+
+def spent(studies: Sequence[Sequence[Row]], hours: int) -> list[str]:
+    """Return a sentence on how much of the sweep's budget the rounds of its runs took."""
+    taken = [row["wall_s"] for rows in studies for row in rows]
+    by_clock = f"The {len(taken)} runs of this page took {sum(taken) / 3600:.1f} h of one process by the clock"
+    return [f"{by_clock}, reading and testing left out; the budget is {hours} h on two cores, {2 * hours} h of one."]
 
 
 def _overlaps(rows: Sequence[Row]) -> list[float]:

@@ -118,6 +118,7 @@ def _cost(done: Fit) -> Row:
     return {
         "valid_loss": valid[best],
         "best_step": best,
+        "validations": len(valid),
         "rounds": len(done.progress.losses),
         "steps": steps,
         "bytes": sent,

@@ -15,7 +15,7 @@ from experiments.bench.figures import Figure
 from experiments.config import parse
 from experiments.progress import Silent
 from experiments.run import prepare
-from experiments.sweep import Trial, sweep
+from experiments.sweep import Trial, Workers, sweep
 
 RUN: dict[str, Any] = {
     "backend": "local",
@@ -45,10 +45,12 @@ def _timed(workers: int, trials: int, data: str) -> tuple[float, float]:
     ray.init(address="local", num_cpus=workers, include_dashboard=False, logging_level=logging.ERROR)
     try:
         with tempfile.TemporaryDirectory(prefix="vfl-bench-") as folder:
-            sweep(_trials(range(1000, 1000 + 2 * workers), data), Path(folder) / "warm", workers, False, Silent())
+            sweep(
+                _trials(range(1000, 1000 + 2 * workers), data), Path(folder) / "warm", Workers(workers), False, Silent()
+            )
             asked, out = _trials(range(trials), data), Path(folder) / "timed"
             began = time.perf_counter()
-            sweep(asked, out, workers, False, Silent())
+            sweep(asked, out, Workers(workers), False, Silent())
             wall_s = time.perf_counter() - began
             return wall_s, float(sum(row["wall_s"] for row in results.rows(out)))
     finally:

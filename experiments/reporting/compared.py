@@ -62,7 +62,7 @@ def _compared(point: Point, base: Point | None, bare: Mapping[str, Leak], names:
     if base is not None:
         losses = _differences(base.by_seed(UTILITY), point.by_seed(UTILITY))
         if point is not base:
-            loss = over_seeds(list(losses.values()))
+            loss = over_seeds(list(losses.values()), shared=point.shared)
             saved = _saved(bare, leaks)
         score = over_seeds(list(_scores(leaks, losses).values()))
     return Compared(

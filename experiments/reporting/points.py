@@ -61,7 +61,16 @@ class Point:
         """Return a column's mean over seeds; of one seed with the interval in the column `interval`, if it has one."""
         values = self.by_seed(column)
         ends = parsed(self.rows[0].get(interval)) if len(values) == 1 and interval else None
-        return over_seeds(list(values.values()), ends, over)
+        of_test_rows = column.startswith(("utility.", "gain."))
+        return over_seeds(list(values.values()), ends, over, self.shared if of_test_rows else 0.0)
+
+    @property
+    def shared(self) -> float:
+        """Test rows over training rows where every seed draws both anew from one table, else 0."""
+        test, valid = self.first("config.holdout.test"), self.first("config.holdout.valid")
+        if self.first("config.holdout.by") != "random" or not (known(test) and known(valid)):
+            return 0.0
+        return float(test) / (1.0 - float(test) - float(valid))
 
     def first(self, column: str) -> Any:  # noqa: ANN401 - a row's value
         """Return a column's value in the first trial that has one, else `None`."""

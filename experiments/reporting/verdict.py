@@ -138,8 +138,14 @@ def _bound_told(chosen: Graded) -> str:
             f"to {points_of(most)}."
         )
     needed = seeds_needed(loss, tolerance, ALPHA)
-    more = f"about {needed} seeds would settle it" if needed and needed > loss.n else "run more seeds"
+    more = f"about {needed} seeds would settle it" if needed and needed > loss.n else _unsettled(loss)
     return f"On average it is within the tolerance, but its bound is {points_of(most)}: {more}."
+
+
+def _unsettled(loss: Estimate) -> str:
+    if loss.shared:
+        return "more seeds of this table may never settle it; a larger one would"
+    return "run more seeds"
 
 
 def _loss(loss: Estimate) -> str:
@@ -155,7 +161,9 @@ def _seeds_told(each: Compared) -> tuple[str, ...]:
         f"{count} seeds, compared seed by seed; each redraws {'the test rows, ' if redrawn else ''}the initial weights"
     )
     told += " and the row order." if redrawn else " and the row order, not the test rows."
-    shared = "All seeds cut one table, so intervals are narrower than they would be over fresh data."
+    shared = "All seeds cut one table: intervals of leakage speak of its rows, and of no others."
+    if each.point.shared:
+        shared += " Those of AUC are widened for the rows that seeds share (Nadeau and Bengio)."
     return (told, shared) if count >= 5 else (told, shared, f"{count} seeds are few: intervals are wide on purpose.")
 
 
@@ -276,7 +284,7 @@ def _of_methods(scene: Sequence[Compared], tolerance: float) -> Verdict:
 
 
 def _lead(best: Compared, other: Compared) -> Estimate | None:
-    return paired(best.point.by_seed(UTILITY), other.point.by_seed(UTILITY))
+    return paired(best.point.by_seed(UTILITY), other.point.by_seed(UTILITY), best.point.shared)
 
 
 def _ahead(lead: Estimate | None, looks: int) -> str:

@@ -15,6 +15,7 @@ from parties.local import local_grid
 from tests.contracts.members import METHODS, cases, label
 from vfl.compat_flwr import COORDINATOR_NODE, new_context
 from vfl.coordinator import Fit, server_app
+from vfl.errors import ConfigError
 from vfl.registry import build, names
 from vfl.types import Role
 
@@ -27,6 +28,8 @@ THREE = {
 VANILLA_AT_FULL_OVERLAP = ["advonly", "celu", "fedbcd", "oracle"]
 """Methods that are `vanilla`, loss by loss, once no row is left over and their own extras are turned off."""
 ON_RAY_BY_DEFAULT = ["celu", "diffu_at", "fedbcd", "ss_vfl", "vanilla"]
+NEED_OWN_COLUMNS = {"diffu_at", "fedcvt", "heuristic", "jpl", "local", "local_all"}
+"""Methods in which the advertiser trains or predicts on what it holds by itself."""
 EXTRAS_OFF: dict[str, dict[str, Any]] = {"celu": {"local_steps": 1}, "fedbcd": {"local_steps": 1}}
 
 
@@ -75,6 +78,16 @@ def test_full_overlap_and_ten_classes_work_too(spec):
 
 def test_few_aligned_rows_do_not_stop_it(spec):
     train(config(method=spec, align={"overlap": 0.01, "leftover": "advertiser"}, train={"epochs": 1}))
+
+
+def test_an_advertiser_without_columns_is_served_or_refused_in_one_line(spec):
+    split = {"name": "columns", "one": ["mean_radius", "mean_texture"], "advertiser": []}
+    wanted = asked(spec, split=split, train={"epochs": 1, "batch_size": 256})
+    if spec["name"] not in NEED_OWN_COLUMNS:
+        train(wanted)
+        return
+    with pytest.raises(ConfigError, match=r"method\.name: got an advertiser without columns, allowed [^\n]+$"):
+        train(wanted)
 
 
 class Dying(Deaf):

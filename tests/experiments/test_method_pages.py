@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from experiments.bench.arms import FEDADS, MAIN, STUDIES
-from experiments.bench.method_pages import difference, filled, holm, interval, missing, paired_p
+from experiments.bench.method_pages import difference, filled, holm, interval, missing, paired_p, spent
 from experiments.bench.methods import configured, ordered, passes
 from experiments.plan import coordinator_plan
 from vfl.types import Phase, Pool
@@ -45,6 +45,13 @@ def test_what_was_not_run_is_named():
     (told,) = missing("digits", [{"arm": "vanilla", "overlap": 0.01, "seed": 0}])
     assert "1%, 4 of 5 seeds: vanilla" in told
     assert "100%, 5 of 5 seeds: oracle" in told
+
+
+def test_time_spent_is_told_beside_the_budget_of_two_cores():
+    (told,) = spent([[{"wall_s": 1800.0}, {"wall_s": 900.0}], [{"wall_s": 900.0}]], 3)
+    assert "3 runs" in told
+    assert "1.0 h of one process" in told
+    assert told.endswith("3 h on two cores, 6 h of one.")
 
 
 SPENDING = {name: arm for name, arm in {**MAIN, **FEDADS}.items() if name != "oracle"}

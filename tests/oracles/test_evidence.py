@@ -180,3 +180,16 @@ def test_shuffled_labels_leave_a_head_less_certain():
 
     shuffled = labels[torch.randperm(200, generator=stream)]
     assert mean_uncertainty(shuffled) > mean_uncertainty(labels) + 0.2
+
+
+@pytest.mark.parametrize("rule", ["yager", "dempster", "yager_symmetric"])
+@pytest.mark.parametrize("parties", [2, 4])
+def test_the_surest_parties_that_agree_still_learn(rule, parties):
+    """At the most evidence that a head can give, in single precision, where the fused uncertainty is all but lost."""
+    outputs = [torch.tensor([[50.0, -50.0]], requires_grad=True) for _ in range(parties)]
+    held = fuse([opinion(evidence(each, "exp") + 1) for each in outputs], rule)
+    assert 0 < held.uncertainty.item() < 1e-6
+    loss = evidential_loss(held.alpha, torch.tensor([0]), "digamma", 0.01).sum()
+    assert torch.isfinite(loss)
+    for gradient in torch.autograd.grad(loss, outputs):
+        assert torch.isfinite(gradient).all()

@@ -67,9 +67,12 @@ def figures(asked: Config, folder) -> dict:
 
 @pytest.mark.slow
 def test_on_digits_it_beats_vanilla_on_the_same_aligned_rows_and_chooses_well(tmp_path):
-    """Five seeds, 5 % aligned; `vanilla` has as many steps and its best validation epoch, RISA its defaults."""
+    """Five seeds, 5 % aligned; `vanilla` has as many steps and its best validation epoch, RISA its defaults.
+
+    The seeds are others than those whose rows the defaults were found on.
+    """
     gains, gaps = [], []
-    for seed in range(5):
+    for seed in range(5, 10):
         digits = {"data": "digits", "align": {"overlap": 0.05}, "seed": seed, "record": {"every": 0}}
         ours = figures(config(method="risa", train={"epochs": 5}, **digits), tmp_path / f"risa-{seed}")
         long = {"epochs": 500, "select": "best_valid"}

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from harness import config, digest, train
 
+from parties.faults import Faults, faulty
 from parties.local import LocalCarrier, make_party
+from parties.resident import Resident
 from parties.spec_file import read, write
 from parties.stateless import answer
 from vfl.checkpoint import load
-from vfl.errors import WireError
+from vfl.compat_flwr import reply
+from vfl.errors import DataError, PartyGoneError, WireError
 from vfl.grid import PartyGrid
+from vfl.seeds import Seeds
 from vfl.types import Role
 
 
@@ -83,6 +89,71 @@ def test_a_replayed_step_is_refused_by_the_next_process(tmp_path):
     train(config(train=ONE), tmp_path, make)
 
 
+@pytest.mark.parametrize("channel", ["on", "off"])
+def test_messages_that_come_twice_are_acted_on_once(tmp_path, channel):
+    def make(specs, asked, largest):
+        made.append(faulty(made_anew(specs, asked, largest), Faults(duplicate=0.4), Seeds(3)))
+        return made[0]
+
+    made = []
+    asked = config(wire={"channel": channel}, train=ONE)
+    assert digest(train(asked, tmp_path, make)) == digest(train(asked))
+    assert made[0].carrier.counts["duplicate"] > 5
+
+
+def test_a_party_begins_anew_where_it_dies_before_any_checkpoint(tmp_path):
+    """And where a state is not the one that its last process left: two processes would seal under one nonce."""
+    copies = []
+
+    class Forked(MadeAnew):
+        def _call(self, message):
+            node = message.metadata.dst_node_id
+            if message.metadata.message_type == "train.play" and node == 1 and not copies:
+                copies.append(copy.deepcopy(self._contexts[node]))
+                super()._call(message)
+                self._contexts[node] = copies[0]
+            return super()._call(message)
+
+        def revive(self):
+            copies.append("revived")
+
+    def make(specs, asked, largest):
+        carrier = Forked(specs[0].roster, {spec.party: None for spec in specs})
+        carrier.specs = {spec.party: spec for spec in specs}
+        return PartyGrid(specs[0].roster, carrier, "relay")
+
+    asked = config(wire={"channel": "on"}, train=ONE, align={"name": "ecdh_psi"}, faults={"restarts": 1})
+    found = train(asked, tmp_path, make)
+    assert copies[1:] == ["revived"]
+    assert digest(found) == digest(train(asked))
+
+
+def test_a_resident_party_begins_anew_with_every_greeting(tmp_path):
+    class Residents(LocalCarrier):
+        def carry(self, messages):
+            return [self._call(message) for message in messages]
+
+        def _call(self, message):
+            node = message.metadata.dst_node_id
+            if message.metadata.message_type == "train.play" and not died:
+                died.append(node)
+                raise PartyGoneError("publisher died", "publisher")
+            return reply(residents[node].answer(message.metadata.message_type, message.content), message)
+
+        def revive(self):
+            """Their owners have not ended those that live."""
+
+    died, residents = [], {}
+
+    def make(specs, asked, largest):
+        residents.update({spec.roster.node(spec.party): Resident(spec) for spec in specs})
+        return PartyGrid(specs[0].roster, Residents(specs[0].roster, {spec.party: None for spec in specs}), "relay")
+
+    asked = config(wire={"channel": "on"}, train=ONE, align={"name": "ecdh_psi"}, faults={"restarts": 1})
+    assert digest(train(asked, tmp_path, make)) == digest(train(asked))
+    assert died
+
+
 def test_a_party_file_says_all_that_the_spec_says_and_is_for_its_owner(tmp_path):
     """And a party started from files ends in the same digest."""
     made = []
@@ -118,8 +189,6 @@ def test_a_party_file_of_your_own_tables_names_no_other_partys_file(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"party": 3}'])
 def test_what_is_no_party_file_is_refused(tmp_path, text):
-    from vfl.errors import DataError
-
     (tmp_path / "party.json").write_text(text)
     with pytest.raises(DataError, match="no party file"):
         read(tmp_path / "party.json")

@@ -68,38 +68,18 @@ def test_a_party_that_hangs_counts_as_gone(ray_cluster: None, tmp_path, monkeypa
         train(config(faults={"restarts": 0}), tmp_path, make)
 
 
-def test_an_impostor_is_refused_by_the_actors(ray_cluster: None) -> None:
-    from dataclasses import replace
-
-    from parties.ray import ray_grid
-    from vfl.errors import WireError
-    from vfl.identity import drawn
-
-    def swap(specs):
-        other = drawn("another run", tuple(spec.party for spec in specs))["publisher"]
-        mine = specs[0].credentials
-        return [replace(specs[0], credentials=replace(mine, private=other.private)), *specs[1:]]
-
-    def make(specs, asked, largest):
-        return ray_grid(specs, asked.transport, largest)
-
-    with pytest.raises(WireError, match="'publisher' that its registered key did not sign"):
-        train(config(wire={"channel": "on"}), make_grid=make, edit=swap)
-
-
 DRIVER = """
 import sys
 sys.path.insert(0, "tests/runs")
 from pathlib import Path
 import tables
-from harness import config, train
+from experiments.progress import Silent
+from experiments.run import simulate
+from harness import config
 
-def make(specs, asked, largest):
-    from parties.ray import ray_grid
-    return ray_grid(specs, asked.transport, largest)
-
-data = tables.section(Path(sys.argv[1]) / "tables")
-train(config(data=data, wire={"channel": sys.argv[2]}, transport="relay"), Path(sys.argv[1]), make)
+data, out = tables.section(Path(sys.argv[1]) / "tables"), Path(sys.argv[1]) / "run"
+asked = config(data=data, backend="ray", wire={"channel": sys.argv[2]}, transport="relay")
+simulate(asked, out, ray_address=None, resume=None, progress=Silent())
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -107,7 +87,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("channel", ["on", "off"])
 def test_the_coordinators_memory_and_log_hold_no_embedding_gradient_handle_id_or_label(tmp_path, channel) -> None:
-    """Every message passes through it. With the channel off all of it is found, which shows that the search works."""
+    """Every message passes through it. With the channel off all that is sent is found: so the search works."""
     import subprocess
     import sys
     from pathlib import Path
@@ -123,12 +103,12 @@ def test_the_coordinators_memory_and_log_hold_no_embedding_gradient_handle_id_or
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log.open("wb")}
     with subprocess.Popen(command, cwd=Path(__file__).resolve().parents[2], **pipes) as running:
         assert running.stdout.readline() == b"ready\n", log.read_text()[-3000:]
-        places = [tmp_path / "parties" / party / "transcript" for party in ("publisher", "advertiser")]
+        places = [tmp_path / "run" / "parties" / party / "transcript" for party in ("publisher", "advertiser")]
         sent = [each for place in places for each in secrets(place)]
         found = which(running.pid, sent)
         own = which(running.pid, [each.encode() for each in ids] + labels)
         running.stdin.close()
-    assert len(sent) > 50
+    assert len(sent) > 20
     assert (len(found) > len(sent) / 2) if channel == "off" else not found
     assert not own
     assert not [each for each in [*sent, *labels, *(each.encode() for each in ids)] if each in log.read_bytes()]

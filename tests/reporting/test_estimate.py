@@ -58,3 +58,23 @@ def test_ninety_five_of_a_hundred_intervals_hold_the_truth():
     held = [over_seeds(list(rng.normal(0.7, 0.02, 3))).interval for _ in range(2000)]
     share = np.mean([low <= 0.7 <= high for low, high in held])
     assert 0.935 < share < 0.965
+
+
+def test_seeds_that_cut_one_table_hold_the_truth_as_often_as_they_say():
+    """Mean differences of two models on a quarter of one table's rows, drawn anew by each of five seeds."""
+    rng = np.random.default_rng(3)
+    held = {0.0: 0, 1 / 3: 0}
+    for _ in range(1500):
+        table = rng.normal(0.0, 1.0, 400)
+        drawn = [float(table[rng.permutation(400)[:100]].mean()) for _ in range(5)]
+        for shared in held:
+            low, high = over_seeds(drawn, shared=shared).interval
+            held[shared] += low <= 0.0 <= high
+    assert held[0.0] / 1500 < 0.88
+    assert 0.93 < held[1 / 3] / 1500 < 0.985
+
+
+def test_seeds_of_one_table_may_never_settle_a_bound():
+    loose = Estimate(0.004, n=5, std=0.004, shared=0.4)
+    assert seeds_needed(loose, 0.005, 0.05) is None
+    assert seeds_needed(Estimate(0.004, n=5, std=0.004), 0.005, 0.05) is not None

@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vfl.errors import ConfigError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.losses import classification_loss
 from vfl.methods import Desk, Parts, TrainOptions
 from vfl.methods._folds import FoldedPublisher
+from vfl.methods._own import needed
 from vfl.methods.vanilla import VanillaAdvertiser, VanillaPublisher
 from vfl.types import ADVERTISER, Hop, Kind, Phase, Pool, Role, Step
 
@@ -103,10 +103,7 @@ class AlternatingAdvertiser:
     def __init__(self, desk: Desk, generate: Generate) -> None:
         self._desk, self._generate = desk, generate
         self._first, self._second = VanillaAdvertiser(desk), VanillaAdvertiser(desk)
-        bottom = self._second.bottom
-        if bottom is None:
-            message = "got an advertiser without columns, allowed one with columns of its own for this method"
-            raise ConfigError(f"{message}; choose another method", key="method.name")
+        bottom = needed(self._second.bottom)
         self._bottom, self._head = bottom, desk.top(sum(desk.widths.values()))
         self._optimizer = desk.train.make_optimizer([*bottom.parameters(), *self._head.parameters()])
         width = sum(width for party, width in desk.widths.items() if party != ADVERTISER)

@@ -91,4 +91,5 @@ class Imputation:
             torch.cat([full[party] for party in full if party not in given], dim=1),
         )
         labels = torch.zeros(len(handles), dtype=torch.int64) if self._labels is None else self._labels[handles]
-        return self._imputer.fit(*halves, labels, self._desk.seeds.torch("impute", pattern, step.index))
+        with torch.enable_grad():  # an imputer that learns may be needed where nothing else does
+            return self._imputer.fit(*halves, labels, self._desk.seeds.torch("impute", pattern, step.index))

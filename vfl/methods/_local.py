@@ -7,10 +7,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vfl.errors import ConfigError
 from vfl.exchange import Mail, Outgoing
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import Desk, Parts
+from vfl.methods._own import needed
 from vfl.methods.vanilla import valid_report
 from vfl.types import ADVERTISER, REFEREE, Hop, Kind, Role, Step
 
@@ -25,12 +25,8 @@ class LocalAdvertiser:
     """Own bottom and a top on its embedding, trained on aligned rows, and on leftovers where `leftovers` is set."""
 
     def __init__(self, desk: Desk, leftovers: bool) -> None:
-        bottom = desk.bottom()
-        if bottom is None:
-            message = "got an advertiser without columns, allowed one with columns of its own for a local method"
-            raise ConfigError(f"{message}; choose another method", key="method.name")
         self._desk, self._leftovers = desk, leftovers
-        self._net = nn.Sequential(bottom, desk.top(desk.widths[ADVERTISER]))
+        self._net = nn.Sequential(needed(desk.bottom()), desk.top(desk.widths[ADVERTISER]))
         self._optimizer = desk.train.make_optimizer(self._net.parameters())
 
     @property

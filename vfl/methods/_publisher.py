@@ -72,8 +72,11 @@ class ChosenRowsPublisher:
     def _share(self, step: Step, aligned: int) -> Tensor:
         """Return this step's part of the chosen rows, in an order of the epoch's own.
 
-        Where few steps pass over the labelled rows it is cut to what a batch holds beside them, at least half of one.
+        There is none where the step is over aligned rows alone. Where few steps pass over the labelled rows it is cut
+        to what a batch holds beside them, at least half of one.
         """
+        if step.pool == Pool.TRAIN:
+            return torch.empty(0, dtype=torch.int64)
         chosen, size = self._desk.rows.handles(Pool.LEFTOVER)[self._chosen], self._desk.train.batch_size
         stream = self._desk.seeds.torch("chosen", step.phase, step.epoch)
         drawn = chosen[torch.randperm(len(chosen), generator=stream)][step.span(len(chosen))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -90,10 +91,17 @@ class RisaAdvertiser:
 
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Send each publisher the gradient of the loss by its embeddings, of aligned and of chosen rows."""
+        return self._trained(step, mail, self._block_loss)
+
+    def teach(self, step: Step, mail: Mail) -> Outgoing:
+        """Do as `fuse` does, with the heads' loss alone."""
+        return self._trained(step, mail, self._heads_loss)
+
+    def _trained(self, step: Step, mail: Mail, block_loss: Callable[[_Block], Tensor]) -> Outgoing:
         leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
         blocks = self._blocks(step, mail, leaves)
         weights = sum((block.weights.sum() for block in blocks), torch.zeros(()))
-        loss = sum((self._block_loss(block) for block in blocks), torch.zeros(())) / weights.clamp_min(1e-9)
+        loss = sum((block_loss(block) for block in blocks), torch.zeros(())) / weights.clamp_min(1e-9)
         if loss.requires_grad:
             loss.backward()
         self._loss = loss.item()
@@ -202,6 +210,9 @@ class RisaAdvertiser:
             loss = loss + options.evidence_weight * self._evidential_loss(block)
         return (block.weights * loss).sum()
 
+    def _heads_loss(self, block: _Block) -> Tensor:
+        return (block.weights * self._evidential_loss(block)).sum()
+
     def _evidential_loss(self, block: _Block) -> Tensor:
         """Return the `(rows,)` loss of the present parties' heads, and of their fused opinion where it differs."""
         options = self._options
@@ -289,7 +300,8 @@ def _doubt(shares: Tensor) -> Tensor:
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    return torch.special.entr(shares).sum(dim=1)
+    """Return the entropy of `(rows, classes)` shares, as a share of the greatest there is."""
+    return torch.special.entr(shares).sum(dim=1) / math.log(shares.shape[1])
 
 
 SCORES: dict[str, Callable[[Tensor], Tensor]] = {"confidence": _doubt, "entropy": _entropy}

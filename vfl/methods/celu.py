@@ -74,7 +74,7 @@ class Cache:
         self._kept.append(exchange)
 
     def turn(self) -> Exchange:
-        """Return the next exchange, round and round."""
+        """Return the next exchange by place in the cache, whose exchanges move up one place as each new one comes."""
         self._turn += 1
         return self._kept[self._turn % len(self._kept)]
 

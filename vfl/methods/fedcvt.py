@@ -9,12 +9,12 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from vfl.errors import ConfigError
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import Mail, Outgoing
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import Desk, Parts, TrainOptions
 from vfl.methods._crossview import Halves, agreed, attended_label_loss, attention, common_loss, overlap_loss
 from vfl.methods._imputing import Embeddings
+from vfl.methods._own import OneUpdate, needed
 from vfl.methods._publisher import ChosenRowsPublisher
 from vfl.methods.vanilla import EVALUATE, TRAIN, valid_report
 from vfl.types import ADVERTISER, REFEREE, Hop, PartyId, Phase, Pool, Step
@@ -42,8 +42,10 @@ class Fedcvt:
     ACM TIST 2022, https://arxiv.org/abs/2008.10838
 
     Where we differ: one bottom a party, whose embedding is cut in two, in place of two networks; the heads are the
-    run's own top; stored embeddings carry no gradient; a row does not attend to itself; labels are not softened;
-    the parts' correlation is between columns, so that they may differ in width; weights of the added losses are ours.
+    run's own top; stored embeddings carry no gradient; a row does not attend to itself; labels are not softened; a
+    common part attends to the same party's common parts of aligned rows, where the authors' attends to the other
+    party's, so that likeness of common parts changes no estimate here; the parts' correlation is between columns, so
+    that they may differ in width; weights of the added losses are ours.
     """
 
     temperature: float = 0.1
@@ -83,10 +85,7 @@ class CrossViewAdvertiser:
     """Own bottom, joint top and a head for each party's embedding alone; keeps what aligned rows embedded to."""
 
     def __init__(self, desk: Desk, options: Fedcvt) -> None:
-        bottom = desk.bottom()
-        if bottom is None:
-            message = "got an advertiser without columns, allowed one with columns of its own for this method"
-            raise ConfigError(f"{message}; choose another method", key="method.name")
+        bottom = needed(desk.bottom())
         self._desk, self._options, self._bottom = desk, options, bottom
         self._halves = Halves(min(desk.widths.values()) // 2)
         self._top = desk.top(sum(desk.widths.values()))
@@ -96,7 +95,8 @@ class CrossViewAdvertiser:
         rows = desk.rows.counts[Pool.TRAIN]
         self._seen = {party: torch.zeros(rows, width) for party, width in desk.widths.items()}
         self._known = torch.zeros(rows, dtype=torch.bool)
-        self._loss = 0.0
+        self._update = OneUpdate(self._optimizer)
+        self.own, self.finish = self._update.own, self._update.finish
 
     @property
     def parts(self) -> Parts:
@@ -110,11 +110,6 @@ class CrossViewAdvertiser:
     def resume(self, loose: Mapping[str, Tensor]) -> None:
         """Take it back."""
         self._known, self._seen = loose["known"], {party: loose[f"seen.{party}"] for party in self._seen}
-
-    def own(self, step: Step, mail: Mail) -> Outgoing:
-        """Clear the gradients of the last round."""
-        self._optimizer.zero_grad()
-        return NOTHING
 
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Send each publisher the gradient of the loss by its embeddings, of aligned rows and of its own."""
@@ -133,16 +128,11 @@ class CrossViewAdvertiser:
         theirs = {party: (mail[party].rows[count:], leaf[count:]) for party, leaf in leaves.items()}
         loss = loss + self._agreed_loss({party: held for party, held in theirs.items() if len(held[0])}, keys)
         loss.backward()
-        self._loss = loss.item()
+        self._update.loss = loss.item()
         gradients = {
             party: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for party, leaf in leaves.items()
         }
         return Outgoing({party: mail[party].rows for party in gradients}, gradients)
-
-    def finish(self, step: Step, mail: Mail) -> Outgoing:
-        """Update all networks of the advertiser's."""
-        self._optimizer.step()
-        return Outgoing(report={"loss": self._loss})
 
     def score(self, step: Step, mail: Mail) -> Outgoing:
         """Send class probabilities of evaluation rows by the joint network, `(rows, classes)`, to the referee."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vfl.errors import ConfigError
 from vfl.exchange import Mail, Outgoing
 from vfl.losses import probabilities, row_losses
 from vfl.methods import Desk, Parts, TrainOptions
+from vfl.methods._own import OneUpdate, needed
 from vfl.methods.vanilla import EVALUATE, TRAIN, VanillaPublisher, valid_report
 from vfl.types import ADVERTISER, REFEREE, Hop, Phase, Pool, Step
 
@@ -59,10 +59,7 @@ class PrivilegedAdvertiser:
     """Own bottom, joint top, and the local branch: an imitator of the publishers' embeddings, and a top of its own."""
 
     def __init__(self, desk: Desk, options: Jpl) -> None:
-        bottom, own = desk.bottom(), desk.widths.get(ADVERTISER, 0)
-        if bottom is None:
-            message = "got an advertiser without columns, allowed one with columns of its own for this method"
-            raise ConfigError(f"{message}; choose another method", key="method.name")
+        bottom, own = needed(desk.bottom()), desk.widths[ADVERTISER]
         self._desk, self._options, self._bottom = desk, options, bottom
         width = sum(desk.widths.values())
         with desk.seeds.initialising("imitator"):
@@ -70,18 +67,14 @@ class PrivilegedAdvertiser:
         self._top, self._local = desk.top(width), desk.top(width)
         modules = [bottom, self._imitator, self._top, self._local]
         self._optimizer = desk.train.make_optimizer([p for module in modules for p in module.parameters()])
-        self._loss = 0.0
+        self._update = OneUpdate(self._optimizer)
+        self.own, self.finish = self._update.own, self._update.finish
 
     @property
     def parts(self) -> Parts:
         """All networks and their optimizer."""
         networks = {"bottom": self._bottom, "imitator": self._imitator, "top": self._top, "local": self._local}
         return {**networks, "optimizer": self._optimizer}
-
-    def own(self, step: Step, mail: Mail) -> Outgoing:
-        """Clear the gradients of the last round."""
-        self._optimizer.zero_grad()
-        return Outgoing()
 
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Send each publisher the gradient of the joint loss by its embeddings; keep those of the own networks."""
@@ -99,13 +92,8 @@ class PrivilegedAdvertiser:
         if self._options.rank and count > 1:
             loss = loss + self._options.rank * rank_loss(local[:count], joint[:count].detach())
         loss.backward()
-        self._loss = loss.item()
+        self._update.loss = loss.item()
         return Outgoing(batch.rows, {party: cast(Tensor, leaf.grad) for party, leaf in leaves.items()})
-
-    def finish(self, step: Step, mail: Mail) -> Outgoing:
-        """Update all networks of the advertiser's."""
-        self._optimizer.step()
-        return Outgoing(report={"loss": self._loss})
 
     def score(self, step: Step, mail: Mail) -> Outgoing:
         """Send class probabilities of evaluation rows by the joint network, `(rows, classes)`, to the referee."""

@@ -19,6 +19,12 @@ LEARN = (
     Hop("finish", Role.ADVERTISER, "finish", takes=("fuse",)),
     Hop("backward", Role.PUBLISHER, "backward", takes=("fuse",)),
 )
+TEACH = (
+    *LEARN[:2],
+    Hop("teach", Role.ADVERTISER, "teach", takes=("forward", "own"), gives=Kind.GRADIENT),
+    Hop("teach_finish", Role.ADVERTISER, "finish", takes=("teach",)),
+    Hop("teach_backward", Role.PUBLISHER, "backward", takes=("teach",)),
+)
 ASSESS = (
     Hop("show", Role.PUBLISHER, "embed", gives=Kind.EMBEDDING),
     Hop("assess", Role.ADVERTISER, "assess", takes=("show",)),
@@ -29,16 +35,21 @@ ANNOUNCE = (
     Hop("note", Role.REFEREE, "note", takes=("announce",)),
 )
 
+MOST_ROUNDS = 1000
+
 
 @dataclass(frozen=True)
 class Risa:
     """Training on rows of one party only, imputed, where the parties' fused opinion of them is certain enough.
 
-    After a warm-up on labelled rows, each of `rounds` rounds (1) has the publishers send embeddings of the rows only
-    they hold, (2) imputes what other parties would have sent, forms an opinion of each party by its evidence head,
-    fuses them by `fusion` and takes the likeliest class for the label, (3) chooses a share of rows, growing from
-    `share_first` to `share_last`, and (4) trains on aligned rows, on the advertiser's own rows and on the chosen ones.
-    Publishers then send embeddings of their chosen rows beside the aligned ones and get gradients for both.
+    After a warm-up on labelled rows, each of `rounds` rounds (1) teaches the evidence heads, and the bottoms under
+    them, for `head_steps` steps on aligned rows alone, (2) has the publishers send embeddings of the rows only they
+    hold, (3) imputes what other parties would have sent, forms an opinion of each party by its head, fuses them by
+    `fusion` and takes the likeliest class for the label, (4) chooses a share of rows, growing from `share_first` to
+    `share_last`, and (5) trains on aligned rows, on the advertiser's own rows and on the chosen ones. Publishers then
+    send embeddings of their chosen rows beside the aligned ones and get gradients for both. Without (1) a publisher
+    hears of labels only as often as its aligned rows come up among the advertiser's own: where few rows are aligned,
+    too seldom to label others.
 
     With `least_precision` above 0 a round's share is what is left of rows whose score says that at least so many
     pseudo-labels are right: by the publisher's part alone of validation rows, whose labels the advertiser has.
@@ -69,6 +80,7 @@ class Risa:
     rounds: int = 4
     warm_steps: int = 150
     round_steps: int = 80
+    head_steps: int = 20
     share_first: float = 0.05
     share_last: float = 0.2
     per_class: bool = False
@@ -90,10 +102,15 @@ class Risa:
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
 
     def __post_init__(self) -> None:
-        if min(self.rounds, self.warm_steps, self.round_steps, self.refit_every) < 1 or self.anneal_steps < 0:
-            raise ValueError("got rounds, steps or refit_every below 1, allowed 1 or more; raise it")
+        if min(self.warm_steps, self.round_steps, self.refit_every) < 1:
+            raise ValueError("got steps or refit_every below 1, allowed 1 or more; raise it")
+        if not 1 <= self.rounds <= MOST_ROUNDS:
+            raise ValueError(f"got rounds={self.rounds}, allowed 1 to {MOST_ROUNDS}; change it")
+        if min(self.head_steps, self.anneal_steps) < 0:
+            raise ValueError("got head_steps or anneal_steps below 0, allowed 0 or more; raise it")
         if not 0 <= self.share_first <= self.share_last <= 1:
-            raise ValueError(f"got shares {self.share_first} to {self.share_last}, allowed 0 <= first <= last <= 1")
+            shares = f"shares {self.share_first} to {self.share_last}"
+            raise ValueError(f"got {shares}, allowed 0 <= share_first <= share_last <= 1; change one")
         if not (0 <= self.imputed_weight <= 1 and self.publisher_weight >= 0):
             raise ValueError("got imputed_weight outside 0 to 1 or publisher_weight below 0; change it")
         if not 0 <= self.least_precision <= 1:
@@ -104,10 +121,15 @@ class Risa:
             )
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
-        """Return the warm-up, then assessing, announcing and learning by turns; `train.epochs` are shared out."""
+        """Return the warm-up, then teaching, assessing, announcing and learning by turns.
+
+        `train.epochs` are shared out among the warm-up and the rounds' learning.
+        """
         epochs, size = train.epochs // (self.rounds + 1), train.batch_size
         found = [Phase("learn_0", LEARN, epochs, size, Pool.LABELLED, min_steps=self.warm_steps)]
         for place in range(1, self.rounds + 1):
+            if self.head_steps:
+                found.append(Phase(f"teach_{place}", TEACH, 0, size, min_steps=self.head_steps))
             found += [
                 Phase(f"assess_{place}", ASSESS, 1, size, Pool.LEFTOVER, validate=False, shuffle=False),
                 Phase(f"announce_{place}", ANNOUNCE, 1, size, Pool.LEFTOVER, validate=False, shuffle=False),
