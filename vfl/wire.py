@@ -154,10 +154,9 @@ def parse_step(text: str) -> Step:
 
 
 def addressed(content: RecordDict, kind: Kind, party: PartyId) -> Iterator[tuple[str, ArrayRecord]]:
-    """Yield the envelope records of one kind in a message that are addressed to `party`."""
-    start = f"{kind.value}/"
-    for key, record in items(content).items():
-        if key.startswith(start) and parse_header(key)[2] == party and isinstance(record, ArrayRecord):
+    """Yield the envelope records of one kind in a message that are addressed to `party`, if all headers are valid."""
+    for key, record in mail(content, party).items():
+        if parse_header(key)[0] == kind:
             yield key, record
 
 
