@@ -119,7 +119,7 @@ def generate(options: Mapping[str, Any], out: Path) -> dict[str, Any]:
 
 
 def _columns(source: Source, world: World, party: PartyId) -> dict[str, dict[str, Any]]:
-    table = source.of(party) if isinstance(source, Keyed) else source
+    table = source.of(party, world.tables.get(party)) if isinstance(source, Keyed) else source
     described: Described = table.describe(world.root)
     names = world.columns[party]
     frame = table.read(names, world.root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
 from parties.faults import Faults
 from parties.spec import ModelSpec, PartySpec, TrainSpec
+from parties.survey import Survey, survey, survey_apart
 from vfl.align import Aligner
 from vfl.coordinator import Plan
 from vfl.data import Described, Keyed, Located, Source
@@ -38,7 +39,10 @@ HANDLE_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The data set of a run and how it is cut: who holds which columns and rows. Holds no value of the table."""
+    """The data set of a run and how it is cut: who holds which columns and rows. Holds no value of the table.
+
+    `tables` are the parties' own, where each brings one.
+    """
 
     described: Described
     columns: Mapping[PartyId, tuple[str, ...]]
@@ -46,6 +50,7 @@ class World:
     root: Path | None
     source: Mapping[str, Any]
     keyed: bool = False
+    tables: Mapping[PartyId, Described] = field(default_factory=dict[PartyId, Described])
 
     @property
     def publishers(self) -> tuple[PartyId, ...]:
@@ -66,15 +71,23 @@ def read_world(config: Config) -> World:
     """Describe the data set and cut it, in this process."""
     path = data_root(config.data.root)
     source: Source = build("data", config.data.member)
-    described = source.describe(path)
-    columns = _columns(config, source, described, path)
+    described, tables = _describe(config, source, path)
+    columns = _columns(config, source, described, path) if not tables else _columns_of_files(config, described, tables)
     ordered = {party: names for party, names in columns.items() if party != ADVERTISER}
     ordered[ADVERTISER] = columns[ADVERTISER]
     _check_parties(config, tuple(ordered))
     _check_classes(config, described)
-    cut = _cut(config, source, described, path, tuple(ordered)[:-1])
+    cut = _cut(config, source, tables.get(ADVERTISER, described), path, tuple(ordered)[:-1])
     located = source.located(path) if isinstance(source, Located) else config.data.options
-    return World(described, ordered, cut, path, {"name": config.data.name, **located}, isinstance(source, Keyed))
+    named = {"name": config.data.name, **located}
+    return World(described, ordered, cut, path, named, isinstance(source, Keyed), tables)
+
+
+def _describe(config: Config, source: Source, root: Path | None) -> Survey:
+    """Describe a data set; files that parties bring are read by no process that drives actors."""
+    if not isinstance(source, Keyed):
+        return source.describe(root), {}
+    return (survey_apart if config.backend == "ray" else survey)(config.data.member, root)
 
 
 def roster(world: World) -> Roster:
@@ -229,8 +242,6 @@ def _cut(
 
 def _columns(config: Config, source: Source, described: Described, root: Path | None) -> dict[PartyId, tuple[str, ...]]:
     """Return each party's columns: as written, as the data set cuts itself, or as a partition deals them."""
-    if isinstance(source, Keyed):
-        return _columns_of_files(config, source, described, root)
     if config.split is None or config.split.columns is not None:
         written = described.split if config.split is None else config.split.columns
         columns = {party: tuple(names) for party, names in (written or {}).items()}
@@ -243,11 +254,11 @@ def _columns(config: Config, source: Source, described: Described, root: Path | 
 
 
 def _columns_of_files(
-    config: Config, source: Keyed, described: Described, root: Path | None
+    config: Config, described: Described, tables: Mapping[PartyId, Described]
 ) -> dict[PartyId, tuple[str, ...]]:
     for party, names in described.split.items():
         if party != ADVERTISER and not names:
-            (file,) = source.of(party).describe(root).files
+            (file,) = tables[party].files
             raise DataError(
                 "got no column beside the key, allowed one or more; name a file that has some", where=str(file)
             )
@@ -258,15 +269,15 @@ def _columns_of_files(
         allowed = f"allowed columns of {', '.join(described.split)}, who bring a file each"
         raise ConfigError(f"{got}, {allowed}; name these parties or leave split out", key="split")
     for party, names in config.split.columns.items():
-        _check_columns(party, tuple(names), source.of(party).describe(root).columns)
+        _check_columns(party, tuple(names), tables[party].columns)
     return {party: tuple(names) for party, names in config.split.columns.items()}
 
 
 def _by_time(config: Config, source: Source, described: Described, root: Path | None) -> tuple[bytes, bytes]:
     name = cast("dict[str, str]", config.holdout.by)["time"]
-    own = source.of(ADVERTISER).describe(root) if isinstance(source, Keyed) else described
-    check_columns([name], (*own.columns, *own.times), where="holdout.by.time")
-    values = source.read([name], root)[name]
+    check_columns([name], (*described.columns, *described.times), where="holdout.by.time")
+    table = source.of(ADVERTISER, described) if isinstance(source, Keyed) else source
+    values = table.read([name], root)[name]
     return by_time(values, name, config.holdout.test, config.holdout.valid)
 
 
@@ -282,6 +293,7 @@ def _shard(config: Config, world: World, party: PartyId, role: Role) -> Shard | 
         owns_label=role == Role.ADVERTISER,
         cut=world.cut,
         keyed=world.keyed,
+        known=world.tables.get(party),
     )
 
 

@@ -31,5 +31,5 @@ def advertiser(spec: PartySpec) -> Party:
 def _align(aligner: Aligner, spec: PartySpec, ids: Ids, seeds: Seeds) -> AlignSide:
     if spec.shard is None:
         raise ValueError("the advertiser has no shard")
-    pools = torch.from_numpy(load_pools(spec.shard)).to(torch.int64)
+    pools = torch.from_numpy(load_pools(spec.shard))
     return aligner.advertiser(ids, pools, seeds, spec.roster.of(Role.PUBLISHER))

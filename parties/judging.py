@@ -55,9 +55,9 @@ def judge(
     """
     advertiser = next(spec for spec in specs if spec.role == Role.ADVERTISER)
     torch.set_num_threads(advertiser.train.threads)
-    _, found = open_truth(_shard(advertiser), folder, advertiser.classes)
+    truth, found = open_truth(_shard(advertiser), folder, advertiser.classes)
     write_leftover(specs, folder, found)
-    truth, _ = open_truth(_shard(advertiser), folder, advertiser.classes)
+    truth = replace(truth, leftover=read_leftover(folder))
     joint, test = tested(truth, found, folder)
     scores = {"test": joint, **_references(specs, references, truth, found, cache)}
     if (Path(folder) / TWIN).is_dir():

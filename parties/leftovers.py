@@ -70,5 +70,6 @@ def _leftover(spec: PartySpec, advertiser: Shard, found: Settled) -> tuple[Tenso
     ids = only[leftover_order(len(only), spec.seeds)]
     known = torch.isin(ids, torch.from_numpy(load_ids(advertiser))) | torch.tensor(not advertiser.keyed)
     labels = torch.full((len(ids),), -1)
-    labels[known] = torch.from_numpy(labels_of(advertiser, ids[known].numpy()).copy())
+    if bool(known.any()):
+        labels[known] = torch.from_numpy(labels_of(advertiser, ids[known].numpy()).copy())
     return torch.arange(len(ids)) + leftover_base(spec.roster.ids().index(spec.party)), labels

@@ -303,11 +303,13 @@ class Party:
         rows = about if isinstance(about, Mapping) else dict.fromkeys(outgoing.bodies, about)
         return [
             self.outbox.send(
-                Envelope(step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], body),
+                Envelope(
+                    step.index, cast(Kind, hop.gives), self.spec.party, party, rows[party], outgoing.bodies[party]
+                ),
                 outgoing.by_class,
                 learning=step.pool not in (Pool.VALID, Pool.TEST),
             )
-            for party, body in outgoing.bodies.items()
+            for party in outgoing.bodies  # one at a time: an alignment's may be large, and made when asked for
             if party not in self.absent
         ]
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vfl.align import Alignment
 from vfl.data.cut import ALL, Shard
-from vfl.data.keys import places
 from vfl.data.shard import load_ids
 from vfl.errors import DataError
 from vfl.types import PartyId
@@ -72,10 +71,8 @@ def settled(order: Tensor, shard: Shard) -> Settled:
 
 def leftover(shard: Shard, own: Tensor, found: Settled) -> Tensor:
     """Return `(m,)` places, ascending, in a party's own ids: the training rows that it alone holds."""
-    alone = torch.ones(len(own), dtype=torch.bool)
     others = [ids for party, ids in found.dealt.items() if party != shard.party]
-    held = torch.cat([found.ids, *others])
-    alone[torch.from_numpy(places(own.numpy(), held[torch.isin(held, own)].numpy()))] = False
+    alone = ~torch.isin(own, torch.cat([found.ids, *others]))
     if shard.owns_label and shard.keyed:
         alone &= ~torch.from_numpy(shard.cut.fixed())
     return torch.from_numpy(np.flatnonzero(alone.numpy()))

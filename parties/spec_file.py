@@ -65,7 +65,8 @@ def read(path: Path) -> PartySpec:
 
 def _shard(shard: Shard) -> dict[str, Any]:
     """Return a shard as JSON. Of a keyed source, the files of other parties are left out: they are not this party's."""
-    plain = {field.name: getattr(shard, field.name) for field in fields(shard) if field.name not in ("cut", "role")}
+    apart = ("cut", "role", "known")
+    plain = {field.name: getattr(shard, field.name) for field in fields(shard) if field.name not in apart}
     source = dict(shard.source)
     if shard.keyed:
         own, theirs = shard.party, source.get("publisher")

@@ -17,6 +17,7 @@ from torch import Tensor
 from vfl.data.encode import EncodeOptions, Encoder, fit_batches
 from vfl.data.shard import LocalTable
 from vfl.data.tables import BATCH_ROWS
+from vfl.errors import DataError
 
 RESIDENT_BYTES = 256 * 2**20
 """An encoded table larger than this is kept in a file, and only the rows that are asked for in memory."""
@@ -84,12 +85,15 @@ def encode(
     def batches() -> Iterator[pd.DataFrame]:
         return local.batches() if whole is None else iter(whole)
 
-    encoder = fit_batches(_selected(batches(), train), local.numeric, local.categorical, options)
-    parts = map(encoder.transform, batches())
-    columns = len(local.numeric) + len(local.categorical)
-    if local.rows * columns * CELL_BYTES > RESIDENT_BYTES:
-        return encoder, Mapped(parts, folder)
-    return encoder, Resident(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    try:
+        encoder = fit_batches(_selected(batches(), train), local.numeric, local.categorical, options)
+        parts = map(encoder.transform, batches())
+        columns = len(local.numeric) + len(local.categorical)
+        if local.rows * columns * CELL_BYTES > RESIDENT_BYTES:
+            return encoder, Mapped(parts, folder)
+        return encoder, Resident(*(torch.cat(part) for part in zip(*parts, strict=True)))
+    except DataError as error:
+        raise error.at(where=local.where) from None
 
 
 def _selected(batches: Iterator[pd.DataFrame], chosen: np.ndarray) -> Iterator[pd.DataFrame]:

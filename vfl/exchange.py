@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -31,6 +31,27 @@ class Outgoing:
     bodies: Mapping[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
     report: Mapping[str, float] = field(default_factory=dict[str, float])
     by_class: ByClass | None = None
+
+
+class OneByOne(Mapping[PartyId, Tensor]):
+    """Bodies made when they are asked for, each time anew: of large ones no two need be there at once."""
+
+    def __init__(self, parties: Iterable[PartyId], make: Callable[[PartyId], Tensor]) -> None:
+        self._parties, self._make = tuple(parties), make
+
+    def __getitem__(self, party: PartyId) -> Tensor:
+        """Make the body for a party."""
+        if party not in self._parties:
+            raise KeyError(party)
+        return self._make(party)
+
+    def __iter__(self) -> Iterator[PartyId]:
+        """Name the parties in the order in which they are sent to."""
+        return iter(self._parties)
+
+    def __len__(self) -> int:
+        """How many parties are sent a body."""
+        return len(self._parties)
 
 
 NOTHING = Outgoing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,14 @@ from harness import config, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.cli import main
 from experiments.plan import open_world, party_specs
 from experiments.run import data_hash
 from parties.judging import judge, open_truth
 from parties.local import make_party
 from vfl import checkpoint
 from vfl.align import Alignment
-from vfl.data.csv import Csv
+from vfl.data.csv import Csv, _cached
 from vfl.data.keys import ids_of, places
 from vfl.data.shard import load_features, load_ids, load_labels
 from vfl.errors import DataError
@@ -151,7 +153,7 @@ def test_the_advertiser_keeps_labels_of_no_test_row(pair):
     pools = torch.from_numpy(world.cut.pools()).long()
     handles = torch.argsort(pools, stable=True)
     train, valid, test = (int((pools == code).sum()) for code in range(3))
-    player._align.alignment = Alignment(handles, train, valid, test, torch.empty(0, dtype=torch.int64))
+    player._align._side.alignment = Alignment(handles, train, valid, test, torch.empty(0, dtype=torch.int64))
     player.prepare()
     known = player.labels(torch.arange(len(pools)))
     assert (known[train + valid :] == -1).all()
@@ -265,7 +267,8 @@ def set_cell(row, place, value):
             r"a\.csv: id: got 'user-\d+' in rows 3 and 321, allowed each key once",
         ),
         ("a.csv", set_cell(7, 0, ""), r"a\.csv: id: got no key in row 7"),
-        ("a.csv", set_cell(9, 1, "much"), r"a\.csv: spent: got 'much' in row 9, allowed numbers"),
+        ("a.csv", set_cell(9, 1, "much"), r"a\.csv: spent: got 'much' in row 9, allowed finite numbers"),
+        ("b.csv", set_cell(6, 1, "-inf"), r"b\.csv: visits: got '-inf' in row 6, allowed finite numbers"),
         (
             "a.csv",
             lambda lines: [lines[0].replace("spent", "y"), *lines[1:]],
@@ -309,6 +312,94 @@ def test_a_broken_archive_and_an_absent_file_are_refused(pair):
         source(folder, publisher=str(folder / "a.csv.gz")).describe(None)
     with pytest.raises(DataError, match=r"absent\.csv: no such file, looked in"):
         source(folder, publisher=str(folder / "absent.csv")).describe(None)
+
+
+def test_infinite_numbers_of_a_typed_file_are_refused_by_row(pair):
+    folder, theirs, _ = pair
+    theirs["spent"] = theirs["spent"].where(theirs.index != 4, np.inf)
+    theirs.to_parquet(folder / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: spent: got inf in row 5, allowed finite numbers .*mend 1 such"):
+        source(folder, publisher=str(folder / "a.parquet")).describe(None)
+
+
+def test_a_number_too_large_to_train_on_is_refused_naming_its_file(pair, tmp_path):
+    folder, _, _ = pair
+    broken(folder, "a.csv", set_cell(6, 1, "1e300"))
+    with pytest.raises(DataError, match=r"a\.csv: spent: got an infinite or far too large value"):
+        run(folder, tmp_path / "run")
+
+
+def test_who_drives_actors_reads_no_file_and_hears_of_faults_all_the_same(pair, monkeypatch):
+    folder, _, _ = pair
+    here = open_world(config(data=spec(folder)))
+    monkeypatch.setattr("vfl.data.csv.batches", nothing_is_read)
+    there = open_world(config(data=spec(folder), backend="ray"))
+    assert there == here
+    broken(folder, "b.csv", set_cell(4, 2, ""))
+    with pytest.raises(DataError, match=r"b\.csv: y: got no label in row 4 and 1 of 320 rows"):
+        open_world(config(data=spec(folder), backend="ray"))
+
+
+def nothing_is_read(*asked):
+    raise AssertionError(f"read {asked}")
+
+
+def test_a_party_is_told_of_its_file_and_does_not_go_through_it_again(pair, monkeypatch):
+    folder, theirs, own = pair
+    asked = config(data=spec(folder))
+    shards = {party: shard_of(asked, party) for party in ("publisher", "advertiser")}
+    monkeypatch.setattr("vfl.data.csv.CsvTable.described", nothing_is_read)
+    _cached.cache_clear()
+    assert load_features(shards["publisher"]).frame["colour"].tolist() == theirs["colour"].tolist()
+    assert load_labels(shards["advertiser"]).tolist() == own["y"].tolist()
+
+
+def test_a_label_that_came_after_the_run_began_is_refused(pair):
+    folder, _, _ = pair
+    shard = shard_of(config(data=spec(folder)), "advertiser")
+    broken(folder, "b.csv", set_cell(4, 2, "7"))
+    with pytest.raises(DataError, match=r"b\.csv: y: got the label '7', which was not there when the run began"):
+        load_labels(shard)
+
+
+def test_ids_are_hashed_once_while_a_file_stays_as_it_is(pair, monkeypatch):
+    folder, theirs, _ = pair
+    shard = shard_of(config(data=spec(folder)), "publisher")
+    first = load_ids(shard).tolist()
+    assert first == ids_of(theirs["id"]).tolist()
+    with monkeypatch.context() as patched:
+        patched.setattr("vfl.data.shard.ids_of", nothing_is_read)
+        assert load_ids(shard).tolist() == first
+    broken(folder, "a.csv", lambda lines: [lines[0], "someone,1.0,red", *lines[2:]])
+    assert load_ids(shard).tolist()[1:] == first[1:]
+    assert load_ids(shard).tolist()[0] != first[0]
+
+
+REFUSALS = [
+    ("a.csv", lambda lines: [lines[0].replace("id", "user"), *lines[1:]], "a.csv: id: no such column"),
+    ("a.csv", lambda lines: [*lines, lines[3]], "rows 3 and 321"),
+    ("b.csv", lambda lines: [lines[0], *(f"x{line}" for line in lines[1:])], "got 0 shared rows to train on"),
+]
+
+
+@pytest.mark.parametrize(("name", "edit", "told"), REFUSALS)
+def test_the_command_refuses_in_one_line_and_leaves_nothing_behind(pair, capsys, name, edit, told):
+    folder, _, _ = pair
+    broken(folder, name, edit)
+    command = [
+        "simulate",
+        "--backend",
+        "local",
+        "--out",
+        str(folder / "run"),
+        "--set",
+        f"data={json.dumps(spec(folder))}",
+    ]
+    code = main([*command, "--set", "train.epochs=1", "--set", "attack=[]", "--json"])
+    said = capsys.readouterr()
+    assert (code, said.out) == (2, "")
+    assert told in said.err.strip().splitlines()[-1]
+    assert not (folder / "run").exists()
 
 
 def test_tables_without_a_common_key_are_refused_naming_both_files(pair, tmp_path):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from harness import config, digest, edges, train
 
 from vfl import checkpoint
+from vfl.exchange import OneByOne
 from vfl.store import envelopes
 from vfl.types import Kind
 
@@ -33,6 +36,21 @@ def test_the_same_seed_gives_the_same_digest_and_another_another() -> None:
     assert digest(train(config(**aligned))) == digest(train(config(**aligned)))
     assert digest(train(config(**aligned))) == digest(train(config(**aligned, transport="relay")))
     assert edges(train(config(**aligned))) != edges(train(config(**aligned, seed=1)))
+
+
+@pytest.mark.parametrize("aligner", ["plain", "ecdh_psi"])
+def test_announcements_are_in_memory_one_at_a_time(aligner, monkeypatch) -> None:
+    made, make = [], OneByOne.__getitem__
+
+    def watched(self, party):
+        assert not [each for each in made if each() is not None], "an earlier body is still there"
+        body = make(self, party)
+        made.append(weakref.ref(body))
+        return body
+
+    monkeypatch.setattr(OneByOne, "__getitem__", watched)
+    train(config(align={"name": aligner}, split=THREE, transport="relay"))
+    assert len(made) == (3 if aligner == "plain" else 6)  # the last is made of one of the matching's own
 
 
 def test_the_messages_are_on_both_transcripts(tmp_path) -> None:

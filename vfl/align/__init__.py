@@ -64,8 +64,9 @@ class AlignSide(Protocol):
 class Aligner(Protocol):
     """A frozen dataclass of options with one round of hops. It sees row ids, never features or labels.
 
-    The advertiser's `pools`, `(n,)` int64, give each of its rows 0 (train), 1 (valid) or 2 (test). Its last message
-    goes to the referee too: `(shared, 2)` int64, the row of the advertiser's table and its pool, in handle order.
+    The advertiser's `pools`, `(n,)` of any integer type, give each of its rows 0 (train), 1 (valid) or 2 (test). Its
+    last message goes to the referee too: `(shared, 2)` int64, the row of the advertiser's table and its pool, in handle
+    order.
 
     Both raise `DataError` for ids that are not unique or have no canonical bytes.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vfl.align import Alignment
 from vfl.errors import WireError
-from vfl.exchange import Outgoing
+from vfl.exchange import OneByOne, Outgoing
 from vfl.seeds import Seeds
 from vfl.types import REFEREE, PartyId
 
@@ -61,15 +61,17 @@ def announce(matched: Matched, pools: Tensor, seeds: Seeds) -> tuple[Alignment, 
     shared = np.logical_and.reduce([np.ones(len(pools), dtype=bool), *holds.values()])
     order = handle_order(torch.from_numpy(np.flatnonzero(shared)), pools, seeds)
     their_pools = pools[order]
-    sizes = _sizes(their_pools)
-    bodies = {
-        party: torch.stack([torch.from_numpy(places)[order], their_pools], dim=1)
-        for party, places in matched.places.items()
-    }
     held = Counter(_held(shared, holds)) + Counter(matched.outside)
     only = torch.from_numpy(np.flatnonzero(~shared))
-    alignment = Alignment(order, *sizes, only, dict(held))
-    return alignment, Outgoing(bodies={**bodies, REFEREE: torch.stack([order, their_pools], dim=1)})
+    alignment = Alignment(order, *_sizes(their_pools), only, dict(held))
+
+    def told(party: PartyId) -> Tensor:
+        body = torch.empty((len(order), 2), dtype=torch.int64)
+        body[:, 0] = order if party == REFEREE else torch.from_numpy(matched.places[party])[order]
+        body[:, 1] = their_pools
+        return body
+
+    return alignment, Outgoing(bodies=OneByOne([*matched.places, REFEREE], told))
 
 
 def handle_order(rows: Tensor, pools: Tensor, seeds: Seeds) -> Tensor:
@@ -86,17 +88,17 @@ def settle(announced: Tensor, rows: Tensor) -> Alignment:
     """
     if announced.dtype != torch.int64 or announced.ndim != 2 or announced.shape[1] != 2:
         refuse("advertiser", f"is {announced.dtype} of shape {tuple(announced.shape)}", "(shared, 2) int64")
-    places, pools = announced[:, 0].contiguous(), announced[:, 1].contiguous()
+    places, pools = announced.unbind(dim=1)  # views: these are as long as a table
     if bool(((places < 0) | (places >= len(rows))).any()):
         refuse("advertiser", "names a place that was not offered", f"0 to {len(rows) - 1}")
-    if len(torch.unique(places)) != len(places):
-        refuse("advertiser", "names a place twice", "each once")
-    if bool(((pools < 0) | (pools > 2)).any()) or bool((pools.diff() < 0).any()):
-        refuse("advertiser", "has pools out of range or order", "0, 1 and 2, ascending")
     order = rows[places]
-    alone = torch.ones(len(rows), dtype=torch.bool)
-    alone[order] = False
-    return Alignment(order, *_sizes(pools), torch.nonzero(alone)[:, 0])
+    shared = torch.zeros(len(rows), dtype=torch.bool)
+    shared[order] = True
+    if int(shared.sum()) != len(order):
+        refuse("advertiser", "names a place twice", "each once")
+    if bool(((pools < 0) | (pools > 2)).any()) or bool((pools.to(torch.int8).diff() < 0).any()):
+        refuse("advertiser", "has pools out of range or order", "0, 1 and 2, ascending")
+    return Alignment(order, *_sizes(pools), torch.nonzero(~shared)[:, 0])
 
 
 def refuse(sender: str, got: str, allowed: str) -> NoReturn:

@@ -31,7 +31,7 @@ class OfferPublisher:
 
     def __init__(self, ids: Ids, encode: Encode) -> None:
         require_unique(ids)
-        self._ids, self._encode = ids, encode
+        self._ids, self._encode, self._rows = ids, encode, len(ids)
         self.alignment: Alignment | None = None
 
     def offer(self, step: Step, mail: Mail) -> Outgoing:
@@ -40,7 +40,8 @@ class OfferPublisher:
 
     def settle(self, step: Step, mail: Mail) -> Outgoing:
         """Keep the place of each shared row in this party's own table."""
-        self.alignment = settle(mail["advertiser"].body, torch.arange(len(self._ids)))
+        self._ids = ()
+        self.alignment = settle(mail["advertiser"].body, torch.arange(self._rows))
         return NOTHING
 
 
@@ -54,6 +55,12 @@ class OfferAdvertiser:
 
     def match(self, step: Step, mail: Mail) -> Outgoing:
         """Send the shared rows in handle order, `(shared, 2)`, to every publisher and the referee."""
+        matched = self._compared(mail)
+        self._own = self._own[:0]  # as large as all ids, and compared
+        self.alignment, told = announce(matched, self._pools, self._seeds)
+        return told
+
+    def _compared(self, mail: Mail) -> Matched:
         for party, envelope in mail.items():
             if envelope.body.dtype != self._own.dtype:
                 refuse(party, f"holds keys of {envelope.body.dtype}", str(self._own.dtype))
@@ -61,8 +68,7 @@ class OfferAdvertiser:
         offers = {party: as_keys(envelope.body.numpy()) for party, envelope in mail.items()}
         places = {party: find(own, offer, party) for party, offer in offers.items()}
         strange = {party: _unmatched(offer, places[party]) for party, offer in offers.items()}
-        self.alignment, told = announce(Matched(places, _outside(strange)), self._pools, self._seeds)
-        return told
+        return Matched(places, _outside(strange))
 
 
 def _unmatched(offer: np.ndarray, places: np.ndarray) -> np.ndarray:

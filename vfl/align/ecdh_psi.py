@@ -16,7 +16,7 @@ from vfl.align import Alignment, Ids
 from vfl.align._ids import as_keys, canonical, require_unique
 from vfl.align._matching import ABSENT, Matched, announce, find, refuse, settle
 from vfl.crypto.masking import POINT_BYTES, GroupName, digest_points, mask_messages, mask_points
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, OneByOne, Outgoing
 from vfl.seeds import Seeds
 from vfl.types import Hop, Kind, PartyId, Role, Step
 
@@ -190,8 +190,12 @@ class PsiAdvertiser:
             places[party], listed = self._compare(party, mail)
             outside[party] = listed - int((places[party] != ABSENT).sum())
         self.alignment, told = announce(Matched(places, outside), self._pools, self._seeds)
-        tagged = {party: self._tagged(party, told.bodies[party]) for party in self._publishers}
-        return Outgoing(bodies={**told.bodies, **tagged})
+
+        def tagged(party: PartyId) -> Tensor:
+            body = told.bodies[party]
+            return self._tagged(party, body) if party in self._publishers else body
+
+        return Outgoing(bodies=OneByOne(told.bodies, tagged))
 
     def _compare(self, party: PartyId, mail: Mail) -> tuple[np.ndarray, int]:
         """Return the place of each own row in a publisher's list, and how many rows that list holds."""

@@ -86,8 +86,11 @@ class Keyed(Protocol):
     `describe` then tells of the whole (rows are the advertiser's, the split its parties), and parties read only `of`.
     """
 
-    def of(self, party: PartyId) -> Table:
-        """Return a party's own table; only the advertiser's has labels."""
+    def of(self, party: PartyId, known: Described | None = None) -> Table:
+        """Return a party's own table; only the advertiser's has labels.
+
+        `known` is what `describe` found of it before, so that its files are not gone through for that once more.
+        """
         ...
 
 

@@ -86,14 +86,14 @@ class Csv:
         """Return the `(rows,)` int64 class ids of the advertiser's rows."""
         return self.of(ADVERTISER).labels(root)
 
-    def of(self, party: PartyId) -> CsvTable:
+    def of(self, party: PartyId, known: Described | None = None) -> CsvTable:
         """Return a party's own table."""
         files = {**self._files(), ADVERTISER: self.advertiser}
         types: dict[str, ColumnType] = {name: kind for name, kind in self.types.items() if "." not in name}
         for name, kind in self.types.items():
             if name.startswith(f"{party}."):
                 types[name.removeprefix(f"{party}.")] = kind
-        return CsvTable(files[party], self.key, self.label, party == ADVERTISER, self.duplicates, types)
+        return CsvTable(files[party], self.key, self.label, party == ADVERTISER, self.duplicates, types, known)
 
     def located(self, root: Path | None) -> Mapping[str, Any]:
         """Return the options with absolute paths."""
@@ -112,7 +112,10 @@ class Csv:
 
 @dataclass(frozen=True)
 class CsvTable:
-    """One party's file. `owns_label` is set for the advertiser's; any other file must not hold the label's column."""
+    """One party's file. `owns_label` is set for the advertiser's; any other file must not hold the label's column.
+
+    `known` is what was found of the file before; without it the file is gone through, once in each process.
+    """
 
     file: str
     key: str
@@ -120,9 +123,12 @@ class CsvTable:
     owns_label: bool
     duplicates: Duplicates
     types: Mapping[str, ColumnType]
+    known: Described | None = None
 
     def describe(self, root: Path | None) -> Described:
         """Return columns by type, rows and, where it owns the label, its classes; raises `DataError`."""
+        if self.known is not None:
+            return self.known
         path = resolve(self.file, root)
         return _describe(self, path, (*_stamp(path), tuple(sorted(self.types.items()))))
 
@@ -152,6 +158,9 @@ class CsvTable:
         path = resolve(self.file, root)
         codes, words = _labels(path, self.label)
         ids = pd.Index(self.describe(root).classes).get_indexer(pd.Index(words)).astype(np.int64)
+        if (ids < 0).any():
+            got = f"got the label {words[int(np.argmin(ids))]!r}, which was not there when the run began"
+            raise DataError(f"{got}; the file changed, start the run again", key=self.label, where=str(path))
         return ids[codes[self._kept(path).among(0, len(codes))]]
 
     def keys(self, root: Path | None) -> PackedKeys:

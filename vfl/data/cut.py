@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from vfl.data import Described
 from vfl.errors import ConfigError
 from vfl.seeds import Seeds
 from vfl.types import PartyId, Role
@@ -153,7 +154,8 @@ class Shard:
     `source` is the data set as the registry builds it, `{"name": .., option: ..}`; `root` its folder of data files;
     `columns` this party's own features. Labels are loaded where `owns_label` is set, and nowhere else. Where the source
     is `keyed`, each party has rows of its own, `cut` deals the pools of the advertiser's, and its `overlap` and
-    `leftover` apply to the rows that alignment finds shared.
+    `leftover` apply to the rows that alignment finds shared. `known` is what was found of this party's table when the
+    source was described, where somebody kept it.
     """
 
     source: Mapping[str, Any]
@@ -164,6 +166,7 @@ class Shard:
     owns_label: bool
     cut: RowCut
     keyed: bool = False
+    known: Described | None = None
 
 
 def _require(met: bool, key: str, message: str) -> None:

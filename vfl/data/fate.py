@@ -44,9 +44,9 @@ class Fate:
         """Return `(rows,)` int64 class ids of the guest's rows."""
         return self._pair(root).labels(root)
 
-    def of(self, party: PartyId) -> FateTable:
+    def of(self, party: PartyId, known: Described | None = None) -> FateTable:
         """Return a party's own table."""
-        return FateTable(self, party)
+        return FateTable(self, party, known)
 
     def _pair(self, root: Path | None) -> Csv:
         files = {role: self._place(role).find(root)[0] for role in ("host", "guest")}
@@ -56,9 +56,9 @@ class Fate:
         name = f"{self.task}_hetero_{role}.csv"
         return Place(("fate*",), (f"{name}*",), f"{name} of FATE's examples (https://github.com/FederatedAI/FATE)")
 
-    def table(self, party: PartyId, root: Path | None) -> CsvTable:
+    def table(self, party: PartyId, root: Path | None, known: Described | None) -> CsvTable:
         """Return a party's file."""
-        return self._pair(root).of(party)
+        return self._pair(root).of(party, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +67,27 @@ class FateTable:
 
     pair: Fate
     party: PartyId
+    known: Described | None = None
 
     def describe(self, root: Path | None) -> Described:
         """Return columns, rows and, at the guest, classes."""
-        return self.pair.table(self.party, root).describe(root)
+        return self._table(root).describe(root)
 
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns for this party's rows."""
-        return self.pair.table(self.party, root).read(columns, root)
+        return self._table(root).read(columns, root)
 
     def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
         """Yield these columns some rows at a time."""
-        return self.pair.table(self.party, root).batches(columns, root)
+        return self._table(root).batches(columns, root)
 
     def labels(self, root: Path | None) -> np.ndarray:
         """Return the guest's `(rows,)` int64 class ids."""
-        return self.pair.table(self.party, root).labels(root)
+        return self._table(root).labels(root)
 
     def keys(self, root: Path | None) -> Sequence[str]:
         """Return each row's key."""
-        return self.pair.table(self.party, root).keys(root)
+        return self._table(root).keys(root)
+
+    def _table(self, root: Path | None) -> CsvTable:
+        return self.pair.table(self.party, root, self.known)

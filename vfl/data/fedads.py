@@ -84,9 +84,9 @@ class Fedads:
         """Return `(rows,)` bool: the advertiser's rows that come from the test file."""
         return self.of(ADVERTISER).sources(root) == "test"
 
-    def of(self, party: PartyId) -> FedadsTable:
+    def of(self, party: PartyId, known: Described | None = None) -> FedadsTable:
         """Return a party's own table."""
-        return FedadsTable(party == ADVERTISER, self.duplicates)
+        return FedadsTable(party == ADVERTISER, self.duplicates, known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,12 @@ class FedadsTable:
 
     owns_label: bool
     duplicates: Literal["first", "last"]
+    known: Described | None = None
 
     def describe(self, root: Path | None) -> Described:
         """Return columns and rows; rows that repeat an id are counted in `notes`."""
+        if self.known is not None:
+            return self.known
         keys, kept = self._all_keys(root), self._kept(root)
         total, dropped = len(keys), len(keys) - len(kept)
         return Described(

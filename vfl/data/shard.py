@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +19,7 @@ from vfl.data.keys import ids_of, places
 from vfl.errors import ConfigError, DataError
 from vfl.registry import build
 from vfl.sealed import Sealed
+from vfl.types import PartyId
 
 __all__ = [
     "LocalTable",
@@ -40,7 +43,7 @@ class LocalTable:
 
     `rows` are those it holds, `numeric` and `categorical` its columns. `labels` are `(rows,)` int64 classes, sealed:
     only the party that owns them has them, and its table can no longer be pickled. `held` are the rows of the source
-    that it holds, `(rows,)` int64 ascending; `None` where it holds all.
+    that it holds, `(rows,)` int64 ascending; `None` where it holds all. `where` names its files in errors.
     """
 
     shard: Shard
@@ -49,6 +52,7 @@ class LocalTable:
     categorical: tuple[str, ...]
     labels: Sealed[np.ndarray] | None
     held: np.ndarray | None
+    where: str = ""
 
     @property
     def ids(self) -> np.ndarray:
@@ -85,7 +89,7 @@ class LocalTable:
             start += len(frame)
         if self.held is not None or self.shard.owns_label:
             _check_rows(start, self.shard)
-        check_filled(filled, start, where=str(self.shard.source.get("name", "")))
+        check_filled(filled, start, where=self.where)
 
 
 def open_source(shard: Shard) -> Source:
@@ -99,7 +103,18 @@ def load_ids(shard: Shard) -> np.ndarray:
     They are rows of the source, ascending, for which no file is read; for a keyed source what stands for each key, in
     the order of the party's own file.
     """
-    return ids_of(load_keys(shard)) if shard.keyed else shard.cut.held_by(shard.party)
+    if not shard.keyed:
+        return shard.cut.held_by(shard.party)
+    stamps = tuple((file, file.stat().st_mtime_ns) for file in _table(shard).describe(_root(shard)).files)
+    return _ids_of_keys(json.dumps(shard.source, sort_keys=True), shard.root, shard.party, stamps)
+
+
+@lru_cache(maxsize=8)
+def _ids_of_keys(source: str, root: str | None, party: PartyId, stamps: tuple[tuple[Path, int], ...]) -> np.ndarray:
+    """Return what stands for a party's keys, from memory where its files have not changed; nobody may change it."""
+    del stamps
+    table = cast(Keyed, build("data", json.loads(source))).of(party)
+    return ids_of(table.keys(None if root is None else Path(root)))
 
 
 def load_keys(shard: Shard) -> Sequence[str]:
@@ -127,10 +142,12 @@ def load_features(shard: Shard) -> LocalTable:
         _check_rows(described.rows, shard)
     held = None if shard.keyed else load_ids(shard)
     rows = described.rows if held is None else len(held)
-    if not shard.owns_label:
-        return LocalTable(shard, rows, numeric, categorical, None, held)
-    classes = load_labels(shard)
-    return LocalTable(shard, rows, numeric, categorical, Sealed(classes if held is None else classes[held]), held)
+    labels = None
+    if shard.owns_label:
+        classes = load_labels(shard)
+        labels = Sealed(classes if held is None else classes[held])
+    where = ", ".join(map(str, described.files)) or str(shard.source.get("name", ""))
+    return LocalTable(shard, rows, numeric, categorical, labels, held, where)
 
 
 def labels_of(shard: Shard, ids: np.ndarray) -> np.ndarray:
@@ -165,7 +182,7 @@ def official_test(source: Source, root: Path | None) -> bytes:
 
 def _table(shard: Shard) -> Source:
     source = open_source(shard)
-    return cast(Keyed, source).of(shard.party) if shard.keyed else source
+    return cast(Keyed, source).of(shard.party, shard.known) if shard.keyed else source
 
 
 def _batches(table: Source, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:

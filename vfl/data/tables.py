@@ -128,6 +128,7 @@ class Seen:
     codes: bool = False
     words: bool = False
     broken: tuple[int, object] | None = None
+    faults: int = 0
 
     def add(self, values: pd.Series) -> None:
         """Count the next batch."""
@@ -136,6 +137,7 @@ class Seen:
             self.words = True
         elif pd.api.types.is_numeric_dtype(values.dtype):
             self.numbers += there
+            self._note(values, np.isinf(values.to_numpy(np.float64, na_value=np.nan)))
         else:
             self._add_texts(values)
         self.there += there
@@ -149,28 +151,34 @@ class Seen:
     def require_numbers(self, name: str, where: str) -> None:
         """Raise `DataError` naming the first row whose value is no number."""
         if self.broken is not None:
-            raise _no_number(self.broken, self.there - self.numbers, name, where)
+            raise _no_number(self.broken, self.faults, name, where)
 
     def _add_texts(self, values: pd.Series) -> None:
         counts = values.value_counts()
         texts = pd.Series(counts.index.astype(str), dtype="str").str.strip()
-        good = parsed(texts).notna().to_numpy()
-        self.numbers += int(counts.to_numpy()[good].sum())
+        numbers = parsed(texts).to_numpy()
+        self.numbers += int(counts.to_numpy()[~np.isnan(numbers)].sum())
         self.codes |= bool(texts.str.match(r"[-+]?0\d").any())
-        if self.broken is None and not good.all():
-            place = int(np.flatnonzero(values.isin(counts.index[~good]).to_numpy())[0])
+        good = np.isfinite(numbers)
+        if not good.all():
+            self._note(values, values.isin(counts.index[~good]).to_numpy())
+
+    def _note(self, values: pd.Series, broken: np.ndarray) -> None:
+        """Count values that break the rule, `(rows,)` bool, and keep the first."""
+        self.faults += int(broken.sum())
+        if self.broken is None and broken.any():
+            place = int(np.argmax(broken))
             self.broken = (self.rows + place, values.iloc[place])
 
 
 def as_numbers(values: pd.Series, name: str, where: str, first_row: int = 0) -> pd.Series:
-    """Return a column as float64; raises `DataError` naming the first row whose value is no number."""
-    if pd.api.types.is_numeric_dtype(values.dtype):
-        return values.astype(np.float64)
-    numbers = parsed(values)
-    broken = np.flatnonzero((numbers.isna() & values.notna()).to_numpy())
+    """Return a column as float64; raises `DataError` naming the first row whose value is no finite number."""
+    numbers = values if pd.api.types.is_numeric_dtype(values.dtype) else parsed(values)
+    found = numbers.astype(np.float64)
+    broken = np.flatnonzero(np.isinf(found.to_numpy()) | (found.isna() & values.notna()).to_numpy())
     if broken.size:
         raise _no_number((first_row + int(broken[0]), values.iloc[broken[0]]), broken.size, name, where)
-    return numbers.astype(np.float64)
+    return found
 
 
 def as_texts(values: pd.Series) -> pd.Series:
@@ -185,7 +193,8 @@ def as_texts(values: pd.Series) -> pd.Series:
 
 
 def _no_number(broken: tuple[int, object], count: int, name: str, where: str) -> DataError:
-    got = f"got {broken[1]!r} in row {broken[0] + 1}, allowed numbers or nothing"
+    value = broken[1].item() if isinstance(broken[1], np.generic) else broken[1]
+    got = f"got {value!r} in row {broken[0] + 1}, allowed finite numbers or nothing"
     advice = f"mend {count} such rows, or set data.types={{{name}: categorical}}"
     return DataError(f"{got}; {advice}", key=name, where=where)
 
@@ -208,6 +217,14 @@ def _open(path: Path) -> IO[bytes]:
     if path.name.endswith(ARCHIVE_SUFFIXES):
         return _first_member(path)
     return cast(IO[bytes], gzip.open(path)) if path.name.endswith(".gz") else path.open("rb")
+
+
+def _arrow_stream(path: Path) -> Any:  # noqa: ANN401 - a pyarrow stream, which has no type
+    """Return what arrow reads ahead of: a stream of its own, since one of Python's may abort a process that ends."""
+    if path.name.endswith(ARCHIVE_SUFFIXES):
+        return _open(path)
+    file = pa.OSFile(str(path))
+    return pa.CompressedInputStream(file, "gzip") if path.name.endswith(".gz") else file
 
 
 def _first_member(path: Path) -> IO[bytes]:
@@ -255,13 +272,13 @@ def _text_header(path: Path) -> tuple[str, ...]:
 
 
 def _load_text(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> Any:  # noqa: ANN401 - an arrow table, which has no types
-    with _open(path) as stream:
+    with _arrow_stream(path) as stream:
         return arrow_csv.read_csv(stream, **_text_options(path, columns, names))
 
 
 def _text_pieces(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> Iterator[Any]:
-    with _open(path) as stream:
-        yield from arrow_csv.open_csv(stream, **_text_options(path, columns, names))
+    with _arrow_stream(path) as stream, arrow_csv.open_csv(stream, **_text_options(path, columns, names)) as reader:
+        yield from reader
 
 
 def _text_options(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> dict[str, Any]:
