@@ -11,6 +11,7 @@ from torch import Tensor
 from parties.table import Table
 from vfl.align import Alignment
 from vfl.defenses import hard
+from vfl.errors import DataError
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.types import Batch, Pool, Step
@@ -123,8 +124,15 @@ class Rows:
         return Batch(rows, *self._table.take(self._order[places]), labels)
 
     def handles(self, pool: Pool) -> Tensor:
-        """Return the `(n,)` handles of a pool in handle order."""
+        """Return the `(n,)` handles of a pool in handle order.
+
+        Raises `DataError` for leftover rows where there are so many rows that two would share a handle.
+        """
         start, stop = self._spans[pool]
+        if pool == Pool.LEFTOVER and (self._aligned > self._base or stop - start > LEFTOVER_STRIDE):
+            got = f"got {self._aligned} aligned rows and {stop - start} of one party alone"
+            message = f"{got}, allowed {self._base} and {LEFTOVER_STRIDE} where a method trains on the latter"
+            raise DataError(f"{message}; use fewer rows, or a method for aligned rows")
         return torch.arange(start, stop) + (self._base - self._aligned if pool == Pool.LEFTOVER else 0)
 
     def _places(self, rows: Tensor) -> Tensor:
