@@ -78,7 +78,8 @@ class Outbox:
         """
         defended = self._defend(envelope, by_class, learning)
         if len(defended.rows):  # an alignment's message is about none, and may be large
-            self.last[envelope.dst] = replace(defended, body=defended.body.detach())
+            step, kind, src, dst = defended.step, defended.kind, defended.src, defended.dst
+            self.last[dst] = Envelope(step, kind, src, dst, defended.rows, defended.body.detach())
         key, record = encode(defended, self.codec)
         self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
         if self.recorder is not None:
