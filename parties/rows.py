@@ -65,7 +65,7 @@ class Rows:
         edges = [0, alignment.train, alignment.train + alignment.valid, self._aligned, len(order)]
         pools = (Pool.TRAIN, Pool.VALID, Pool.TEST, Pool.LEFTOVER)
         self._spans = {pool: (edges[place], edges[place + 1]) for place, pool in enumerate(pools)}
-        self._epochs: dict[Pool, tuple[Step, Tensor]] = {}
+        self._epochs: dict[Pool, tuple[tuple[str, int, bool], Tensor]] = {}
         self._windows: dict[Pool, tuple[int, Batch]] = {}
         self._batches: dict[Pool, tuple[Step, Batch]] = {}
 
@@ -111,10 +111,10 @@ class Rows:
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step; the same object for every hop of a step."""
-        step = replace(step, pool=Pool.TRAIN) if step.pool in (Pool.LABELLED, Pool.UNION) else step
-        cached = self._batches.get(step.pool)
-        if cached is None or cached[0] != step:
-            self._batches[step.pool] = cached = (step, self._read(step))
+        pool = Pool.TRAIN if step.pool in (Pool.LABELLED, Pool.UNION) else step.pool
+        cached = self._batches.get(pool)
+        if cached is None or (cached[0] is not step and cached[0] != step):
+            self._batches[pool] = cached = (step, self._read(step if step.pool is pool else replace(step, pool=pool)))
         return cached[1]
 
     def take(self, rows: Tensor) -> Batch:
@@ -150,7 +150,7 @@ class Rows:
 
     def _epoch(self, step: Step) -> Tensor:
         """Return the handles of an epoch in its order."""
-        key = Step(index=0, phase=step.phase, pool=step.pool, epoch=step.epoch, shuffle=step.shuffle)
+        key = (step.phase, step.epoch, step.shuffle)
         cached = self._epochs.get(step.pool)
         if cached is None or cached[0] != key:
             rows = self.handles(step.pool)
