@@ -147,11 +147,11 @@ def _heat_cell(leak: Leak | None) -> Cell:
         return Cell(
             share(leak.advantage.value),
             leak.advantage.value,
-            f"{shown}, guess {number(leak.sign_free_chance)}",
+            f"{shown}, guess {number(leak.sign_free_chance)}; {leak.reading}",
             TONES[leak.reading],
             leak.advantage.value,
         )
-    more = f"{shown}, guess {number(leak.floor)}"
+    more = f"{shown}, guess {number(leak.floor)}; {leak.reading}"
     return Cell(share(leak.advantage.value), leak.advantage.value, more, TONES[leak.reading], leak.advantage.value)
 
 
