@@ -21,7 +21,8 @@ class Compared:
     `loss` is the AUC that the baseline has more, `worst` the greatest advantage of any attack, `saved` how much less
     that is than at the baseline, of the attacks that have figures at both. `unmeasured` are attacks that have one at
     the baseline and none here: what they would learn is unknown. `score` is the defense score (C-DCS) over the attacks
-    that have figures at both, `front` whether no point of the scene beats it, `baseline` whether it is the baseline.
+    that have figures at both, `front` whether no point of the scene beats it by its means, `front_shown` whether seeds
+    show it: it surely costs less or surely leaks less than each other point. `baseline` is whether it is the baseline.
     """
 
     point: Point
@@ -35,6 +36,7 @@ class Compared:
     front: bool
     unmeasured: tuple[str, ...] = ()
     baseline: bool = False
+    front_shown: bool = False
 
     @property
     def gain_kept(self) -> float | None:
@@ -112,7 +114,23 @@ def _with_front(scene: Sequence[Compared]) -> list[Compared]:
     places = [place for place, each in enumerate(scene) if each.auc is not None and each.worst is not None]
     marks = [(_value(scene[place].auc), _value(scene[place].worst)) for place in places]
     front = {places[place] for place in pareto_front(marks)}
-    return [replace(each, front=place in front) for place, each in enumerate(scene)]
+    rivals = [scene[place] for place in places]
+    return [
+        replace(each, front=place in front, front_shown=place in front and _unbeaten(each, rivals))
+        for place, each in enumerate(scene)
+    ]
+
+
+def _unbeaten(each: Compared, rivals: Sequence[Compared]) -> bool:
+    """Return whether seeds show, of each rival, that the point has more AUC or leaks less, each at 95 %."""
+    own = each.point.by_seed(UTILITY)
+    for other in rivals:
+        if other is not each:
+            ahead = paired(own, other.point.by_seed(UTILITY), each.point.shared)
+            hides = paired(other.worst_by_seed, each.worst_by_seed)
+            if not any(lead is not None and (lead.low or 0.0) > 0 for lead in (ahead, hides)):
+                return False
+    return True
 
 
 def _value(estimate: Estimate | None) -> float:

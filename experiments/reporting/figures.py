@@ -69,8 +69,11 @@ def _front(name: str, scene: str, members: Sequence[Compared]) -> Drawn | None:
     else:
         zone = (0.0, 100 * USUAL, f"a loss of up to {points_of(USUAL)} of AUC")
         panel = Panel("AUC given up (points), paired by seed", LEAK, y_range=LEAK_RANGE, x_zone=zone)
-    front = ", ".join(mark.label for mark in marks if mark.front)
-    told = f"Left is cheaper, lower leaks less. Not beaten in both by any other: {front}."
+    shown = ", ".join(each.point.label for each in marked if each.front_shown)
+    means = ", ".join(each.point.label for each in marked if each.front and not each.front_shown)
+    told = "Left is cheaper, lower leaks less."
+    told += f" Seeds show that no other beats these in both: {shown}." if shown else ""
+    told += f" Not beaten by their means alone: {means}." if means else ""
     return Drawn(name, f"Utility against leakage{f': {scene}' if scene else ''}", told, plots.pareto(marks, panel))
 
 

@@ -63,7 +63,7 @@ def points_table(found: Sequence[Compared], lever: str) -> Table:
         "sent": "bytes between parties a run",
         "training": "median time; it depends on the machine and on what else it did",
         "seeds": "how many",
-        "front": "on the Pareto front of its setting by its means",
+        "front": "on the Pareto front of its setting: `yes` where seeds show that no other beats it, else by its means",
     }
     rows = [_point_row(each) for each in found]
     return Table(
@@ -91,8 +91,14 @@ def _point_row(each: Compared) -> list[Cell]:
         Cell(ABSENT if sent is None else size(sent.value), 0.0 if sent is None else sent.value),
         Cell(ABSENT if trained is None else duration(trained), trained or 0.0),
         Cell(str(len(point.seeds)), len(point.seeds)),
-        Cell("yes" if each.front else "", int(each.front)),
+        Cell(_front_told(each), int(each.front) + int(each.front_shown)),
     ]
+
+
+def _front_told(each: Compared) -> str:
+    if not each.front:
+        return ""
+    return "yes" if each.front_shown else "by means"
 
 
 def estimate_cell(estimate: Estimate | None, digits: int) -> Cell:

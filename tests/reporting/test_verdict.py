@@ -289,3 +289,11 @@ def test_one_run_without_an_interval_is_not_called_harmless():
     text = " ".join(each.text for each in answer([row]).leaks)
     assert "without an interval" in text
     assert "Not told apart" not in text
+
+
+@pytest.mark.parametrize(("noise", "shown"), [(0.0001, True), (0.02, False)])
+def test_a_front_is_shown_where_seeds_tell_its_points_apart(noise: float, shown: bool):
+    losses = {"max_norm": [0.002 + noise * (-1) ** seed for seed in range(5)]}
+    found = compare(study(sweep(losses, {"max_norm": 0.7})))
+    assert [each.front for each in found] == [True, True]
+    assert [each.front_shown for each in found] == [shown, True]
