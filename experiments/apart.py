@@ -13,8 +13,10 @@ import sys
 from experiments.schema import Config
 from vfl.errors import PartyError, UserError
 
-_CODE = "import json, sys; told = json.load(sys.stdin); sys.path[:] = told['path']; from experiments import apart; "
-_CODE += "apart.answer(told['config'])"
+_CODE = (
+    "import json, sys; told = json.load(sys.stdin); sys.path[:] = told['path']; "
+    "from experiments import apart; apart.answer(told['config'])"
+)
 
 
 def describe(config: Config) -> object:

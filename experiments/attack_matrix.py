@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from experiments.attack_notes import CHECKS, CLOSING, OPENING, Check
+from experiments.attack_notes import CHECKS, CLOSING, COMBINED, OPENING, Check
 from experiments.axes import read_sweep
 from experiments.real_sets import interval
 from experiments.schema import Config
@@ -35,6 +35,7 @@ HEADLINES = {
     "backdoor": ("asr",),
 }
 """The figure shown of an attack, by what it guesses: the first that it has."""
+TYPES = ("labels", "features", "integrity")
 KEPT = (
     "damage",
     "asr",
@@ -63,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.attack_matrix", description=__doc__)
     parser.add_argument("--rows", nargs="*", type=Path, default=[], help="folders that sweeps wrote")
     asked = parser.parse_args(arguments)
-    lines = {line["trial"]: line for line in stored()}
-    lines.update({line["trial"]: line for folder in asked.rows for line in taken(folder)})
+    lines = {_cell(line): line for line in stored()}
+    lines.update({_cell(line): line for folder in asked.rows for line in taken(folder)})
     ordered = sorted(lines.values(), key=lambda line: (line["data"], *map(str, _key(line)), line["seed"]))
     ROWS.parent.mkdir(parents=True, exist_ok=True)
     ROWS.write_text("".join(f"{json.dumps(line)}\n" for line in ordered), encoding="utf-8")
@@ -79,8 +80,9 @@ def stored() -> list[Line]:
 
 
 def taken(folder: Path) -> list[Line]:
-    """Return a line for each trial of a sweep that ended well."""
-    rows = (pq.read_table(path).to_pylist()[0] for path in sorted((folder / "rows").glob("*.parquet")))
+    """Return a line for each trial of a sweep that ended well, the latest last: of one cell run twice that is kept."""
+    paths = sorted((folder / "rows").glob("*.parquet"), key=lambda path: path.stat().st_mtime)
+    rows = (pq.read_table(path).to_pylist()[0] for path in paths)
     return [line_of(row) for row in rows if row["status"] == "ok"]
 
 
@@ -126,7 +128,7 @@ def document(lines: Sequence[Line], wanted: Sequence[Config]) -> list[str]:
         data, looks, top, bottom, attacks = group
         title = f"{data}: {bottom} bottoms, top {top}, the {looks} tries {attacks.count(' ') + 1}"
         found += ["", f"## {title}", "", *table(own, defenses, attacks)]
-    return [*found, "", *_checks(lines), "", CLOSING]
+    return [*found, "", COMBINED, "", *combined(lines), "", *_checks(lines), "", CLOSING]
 
 
 def table(lines: Sequence[Line], defenses: Sequence[str], tried: str) -> list[str]:
@@ -142,32 +144,78 @@ def table(lines: Sequence[Line], defenses: Sequence[str], tried: str) -> list[st
         text.append(_row([name, "", "", "", *(_mean(lines, attack, key) for attack in attacks)]))
     plain = [line for line in lines if line["defense"] == "none"]
     text.append(_row(["(upper, undefended)", "", "", "", *(_mean(plain, attack, "upper") for attack in attacks)]))
+    if any(key.startswith("controls.") for line in plain for found in line["attacks"].values() for key in found):
+        text.append(_row(["(control, undefended)", "", "", "", *(_control(plain, attack) for attack in attacks)]))
     for defense in defenses:
         own = [line for line in lines if line["defense"] == defense]
         if not own:
             text.append(_row([defense, 0, *["not run"] * (len(attacks) + 2)]))
             continue
         cells = [_value(own, attack, kind) for attack, kind in zip(attacks, kinds, strict=True)]
-        score = _type_score(own, plain, kinds[0])
-        text.append(_row([defense, len(own), interval([line["utility"] for line in own]), score, *cells]))
+        score = _type_score(own, plain)
+        text.append(_row([defense, len(own), spread([line["utility"] for line in own]), score, *cells]))
     return text
 
 
-def _type_score(own: Sequence[Line], plain: Sequence[Line], kind: str) -> str:
-    """Return VFLAIR's T-DCS of a table's attacks, the mean of their DCS over seeds that have an undefended trial."""
+def _scores(own: Sequence[Line], plain: Sequence[Line]) -> list[tuple[str, float]]:
+    """Return the type and VFLAIR's DCS of each attack and seed that has an undefended trial beside it."""
     honest = {line["seed"]: line["utility"] for line in plain}
-    found = [
-        defense_score(_leak(figures[kind], kind), honest[line["seed"]] - line["utility"])
+    return [
+        (_type(figures["headline"]), defense_score(_leak(figures), honest[line["seed"]] - line["utility"]))
         for line in own
         for figures in line["attacks"].values()
-        if line["seed"] in honest and kind in figures
+        if line["seed"] in honest and figures["headline"] in figures
     ]
-    return f"{scores_by_type({kind: found})[0][kind]:.3f}" if found else ""
 
 
-def _leak(value: float, kind: str) -> float:
+def _type_score(own: Sequence[Line], plain: Sequence[Line]) -> str:
+    """Return VFLAIR's T-DCS of a table's attacks, the mean of their DCS over attacks and seeds."""
+    found = [score for _, score in _scores(own, plain)]
+    return f"{sum(found) / len(found):.3f}" if found else ""
+
+
+def combined(lines: Sequence[Line]) -> list[str]:
+    """Return a table of VFLAIR's C-DCS: over types of attack, the mean of each one's T-DCS, by data set and defense."""
+    tables = dict.fromkeys(_cell(line)[:GROUP] for line in lines)
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for group in tables:
+        own = [line for line in lines if _cell(line)[:GROUP] == group]
+        plain = [line for line in own if line["defense"] == "none"]
+        for line in own:
+            for kind, score in _scores([line], plain):
+                found.setdefault((line["data"], line["defense"]), {}).setdefault(kind, []).append(score)
+    text = [_row(["data", "defense", *TYPES, "C-DCS"]), "|" + "---|" * (len(TYPES) + 3)]
+    for (data, defense), scores in found.items():
+        by_type, together = scores_by_type(scores)
+        shown = [f"{by_type[kind]:.3f}" if kind in by_type else "" for kind in TYPES]
+        text.append(_row([data, defense, *shown, f"{together:.3f}"]))
+    return text
+
+
+def _type(headline: str) -> str:
+    return {"nmse": "features", "auc": "features", "damage": "integrity", "asr": "integrity"}.get(headline, "labels")
+
+
+def _leak(figures: Line) -> float:
     """Return an attack's performance from 0 to 1, as VFLAIR's score takes it."""
-    return {"sign_free": 2 * value - 1, "auc": abs(2 * value - 1), "nmse": max(1 - value, 0.0)}.get(kind, value)
+    kind, value = figures["headline"], figures[figures["headline"]]
+    found = {"sign_free": 2 * value - 1, "auc": abs(2 * value - 1), "nmse": max(1 - value, 0.0)}.get(kind, value)
+    return min(max(found, 0.0), 1.0)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return a mean over seeds with its 95 % t-interval; of two seeds the two, whose interval says nothing."""
+    if len(values) == 2:
+        return f"{sum(values) / 2:.3f} [{min(values):.3f}, {max(values):.3f}]"
+    return interval(values)
+
+
+def _control(lines: Sequence[Line], attack: str) -> str:
+    """Return the best that an attack's controls reach, by its signed figure: what its own columns tell without us."""
+    found = [line["attacks"].get(attack, {}) for line in lines]
+    names = dict.fromkeys(key for each in found for key in each if key.startswith("controls."))
+    best = min if any(each.get("headline") == "nmse" for each in found) else max
+    return best((_mean(lines, attack, name) for name in names), default="")
 
 
 def _checks(lines: Sequence[Line]) -> list[str]:
@@ -187,7 +235,7 @@ def _here(check: Check, lines: Sequence[Line]) -> str:
     else:
         values = [line["attacks"].get(check.attack, {}).get(check.figure) for line in own]
     known = [value for value in values if value is not None]
-    return f"{interval(known)} ({len(known)} seeds)" if known else "not run"
+    return f"{spread(known)} ({len(known)} seeds)" if known else "not run"
 
 
 def _figures(row: Mapping[str, Any], prefix: str) -> Line:
@@ -220,7 +268,7 @@ def _value(lines: Sequence[Line], attack: str, kind: str) -> str:
     if not known:
         return "no figure"
     cost = _mean(lines, attack, "clean_cost")
-    return f"{interval(known)} (cost {cost})" if cost else interval(known)
+    return f"{spread(known)} (cost {cost})" if cost else spread(known)
 
 
 def _row(cells: Sequence[Any]) -> str:

@@ -32,7 +32,14 @@ def check_members(config: Config, origin: Origin | None = None) -> None:
     side or one whose epsilon the rest of its stack voids, `ThreatError` for an attack that needs more than is granted;
     several as one `ConfigErrors`.
     """
+    from experiments.adaptive import adapted
+
     found: list[UserError] = []
+    try:
+        config = adapted(config)
+    except UserError as error:
+        found.append(error)
+        config = config.model_copy(update={"attack": ()})
     for family, key, spec in _specs(config):
         try:
             member = _made(config, family, key, spec)

@@ -15,7 +15,7 @@ from experiments.schema import AttackSpec, Config
 from experiments.threat import check_threat, check_took_part, victims
 from parties.isolate import Bounds, Isolation, folders
 from vfl.attacks import Needs
-from vfl.errors import PartyError, ThreatError, UserError
+from vfl.errors import PartyError, ThreatError, UserError, VflError
 from vfl.seeds import Seeds
 from vfl.types import PartyId, Role
 
@@ -23,6 +23,9 @@ __all__ = ["Target", "attack_all", "check_threat", "check_took_part", "require_t
 
 JOBS = "parties.judging"
 GRANTED = ("labelled_rows", "known_rows", "prior", "scores", "victim_models")
+FAILS = (PartyError, ThreatError)
+"""Errors that cost one attack its figures and leave the others theirs."""
+
 HEADLINES = ("damage", "asr", "leak_auc", "auc", "mae", "nmse", "accuracy")
 
 
@@ -41,9 +44,13 @@ class Target:
 
 
 def attack_all(
-    target: Target, attacks: Sequence[AttackSpec], isolation: Isolation, progress: Progress
+    target: Target,
+    attacks: Sequence[AttackSpec],
+    isolation: Isolation,
+    progress: Progress,
+    spoils: tuple[type[VflError], ...] = FAILS,
 ) -> dict[str, Any]:
-    """Return the figures of each attack by its key; of one that failed, its `error`.
+    """Return the figures of each attack by its key; of one that failed by an error among `spoils`, its `error`.
 
     The referee writes all grants in one job and marks all guesses in another; between them each attack has its own.
     Without an attack neither has anything to do, nor, where nothing is recorded, anything to read.
@@ -59,7 +66,7 @@ def attack_all(
         for done, each in enumerate(asked, start=1):
             try:
                 each.infer(target, isolation)
-            except (PartyError, ThreatError) as error:
+            except spoils as error:
                 failed[each.key] = {"target": None, "error": f"it failed: {error}"}
             progress.advance("attack", done, each.key)
         guesses = {each.key: each.made(target) for each in asked if each.key not in failed}

@@ -19,10 +19,11 @@ import torch
 from experiments import config as configs
 from experiments import rundir
 from experiments.account import ledger
+from experiments.adaptive import ADAPTIVE, adapted, counters
 from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
-from experiments.leakage import Target, attack_all, check_threat, check_took_part, require_transcript, unmarked
+from experiments.leakage import FAILS, Target, attack_all, check_threat, check_took_part, require_transcript, unmarked
 from experiments.output import strict
 from experiments.plan import (
     REFEREE,
@@ -37,6 +38,7 @@ from experiments.plan import (
     party_specs,
     with_credentials,
 )
+from experiments.problems import refusal
 from experiments.progress import Progress
 from experiments.schema import ADVERTISER, AttackSpec, Config
 from parties.confine import landlock_abi
@@ -48,7 +50,7 @@ from parties.twin import TWIN
 from vfl.compat_flwr import COORDINATOR_NODE, new_context
 from vfl.coordinator import MANY_IDS, Fit, server_app
 from vfl.coordinator import Progress as Fitted
-from vfl.errors import InterruptedRunError, PartyError, UserError
+from vfl.errors import ConfigError, InterruptedRunError, PartyError, PeekError, UserError
 from vfl.grid import PartyGrid
 from vfl.metrics.utility import LEAST_ROWS
 from vfl.registry import find
@@ -146,6 +148,7 @@ def simulate(
 
 def prepare(config: Config) -> tuple[Config, World, str]:
     """Return the configuration as it will run, its data set cut, and its run id; raises `UserError` for any mistake."""
+    config = adapted(config)
     world = open_world(config)
     config = settle(config, world)
     configs.check_members(config)
@@ -160,9 +163,13 @@ def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, 
     `config` is the run's own, with the threat model it is to be attacked under. Figures go to `RUN_DIR/attacks/`.
     """
     row = read_row(run_dir)
+    config = adapted(config)
     world = open_world(config)
     rundir.require_unchanged(run_dir, data_hash(world))
-    specs = [AttackSpec.model_validate(entry) for entry in entries]
+    specs = counters(config, [AttackSpec.model_validate(entry) for entry in entries])
+    if not specs:
+        message = refusal(ADAPTIVE, "attacks, as no defense of this run declares one", "name an attack")
+        raise ConfigError(message, key="attack")
     target = Target(config, world, run_dir)
     check_threat(config, world, specs)
     check_took_part(config, specs)
@@ -228,7 +235,8 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
         figures = isolation.call("parties.judging:judge", _judging(config, specs, out, cache))
         progress.finish("reference")
         rundir.write_status(out, "attack", 0, len(config.attack))
-        leakage = attack_all(Target(config, world, out), config.attack, isolation, progress)
+        spoils = (*FAILS, PeekError)  # one that peeks is told of in the row, and costs nobody the training
+        leakage = attack_all(Target(config, world, out), config.attack, isolation, progress, spoils)
     row = strict(_row(_Facts(config, world, out, call, path), fitted, figures, leakage))
     if config.record.keep == "marks":
         for spec in specs:

@@ -35,8 +35,8 @@ def infer(attack: Mapping[str, Any], view: Mapping[str, Any], grant: str, seed: 
     """Run one attack on its view and write its guess to `out`.
 
     `view` names the folders of the parties that look, the number of classes, and how each party's networks are built.
-    `grant` is the folder of what the threat model grants. The attack's random stream starts from `seed`, from which no
-    stream of the run can be computed.
+    `grant` is the folder of what the threat model grants. The attack's random stream starts from `seed`, a hash of the
+    run's own seed: whoever guesses that seed can compute every stream of the run (see docs/threat-model.md).
     """
     member: Attack = build("attack", attack)
     guess = member.infer(open_view(member.needs, view, Path(grant), Seeds(seed)), Seeds(seed).torch("infer"))

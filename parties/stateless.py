@@ -11,7 +11,7 @@ import ast
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -72,7 +72,7 @@ def _answer(party: Party, action: str, message: Message, context: Context) -> Me
 
 
 @contextmanager
-def _turn(spec: PartySpec, state: RecordDict, anew: bool) -> Iterator[None]:
+def _turn(spec: PartySpec, state: RecordDict, anew: bool) -> Generator[None]:
     """Hold the party's turn: one process at a time, and each from the state that the one before it left.
 
     How many turns there were is in the party's folder and in the state, and the two must agree.

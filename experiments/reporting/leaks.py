@@ -19,10 +19,12 @@ NAMES = {
     "accuracy": "accuracy",
     "nmse": "error / variance",
     "mae": "mean error",
+    "asr": "success rate",
+    "damage": "damage",
 }
 LESS_IS_WORSE = ("nmse", "mae")
-OUTCOME = "outcome"
-"""The target of attacks that change what the model answers: they learn nothing, so they leak nothing."""
+OUTCOMES = ("outcome", "backdoor")
+"""Targets of attacks that change what the model answers: they learn nothing, so they leak nothing."""
 LEAKS, PERHAPS, HIDDEN, ONE_SEED, NOTHING = (
     "leaks",
     "probably leaks",
@@ -86,7 +88,7 @@ def worst(leaks: Mapping[str, Leak]) -> tuple[Estimate, dict[int, float]] | None
     Of the seeds that every attack has a figure for: one that failed has not found nothing. The greatest of several
     noisy figures is biased upwards a little: an error on the side of caution.
     """
-    learning = [leak for leak in leaks.values() if leak.target != OUTCOME]
+    learning = [leak for leak in leaks.values() if leak.target not in OUTCOMES]
     shared = set.intersection(*(set(leak.advantages) for leak in learning)) if learning else set()
     by_seed = {seed: max(leak.advantages[seed] for leak in learning) for seed in sorted(shared)}
     if not by_seed:

@@ -20,7 +20,7 @@ from experiments.reporting.grades import (
     sure_that,
     undecided,
 )
-from experiments.reporting.leaks import HIDDEN, ONE_SEED, OUTCOME, PERHAPS, Leak
+from experiments.reporting.leaks import HIDDEN, ONE_SEED, OUTCOMES, PERHAPS, Leak
 from experiments.reporting.points import Study
 from experiments.reporting.words import interval, leak_value, points_of, share, signed_points
 
@@ -188,7 +188,7 @@ def _leak_line(leak: Leak, before: Leak | None) -> Said:
     surely = {PERHAPS: "probably ", ONE_SEED: "in this one run "}.get(leak.reading, "")
     way = f"{surely}{share(leak.advantage.value)} of the way from guessing to knowing"
     undefended = "" if before is None else f"; {share(before.advantage.value)} without a defense"
-    if leak.target == OUTCOME:
+    if leak.target in OUTCOMES:
         told = f"{surely}{share(leak.advantage.value)} of the way from none of its answers to all"
         return Said(f"{leak.attack} spoils the model: {told}{undefended}.", f"{leak_value(leak)}. {leak.does}".strip())
     return Said(f"{leak.attack} learns {leak.target}: {way}{undefended}.", f"{leak_value(leak)}. {leak.does}".strip())

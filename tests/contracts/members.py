@@ -49,8 +49,9 @@ ALIGNERS: dict[str, list[Options]] = {
 
 ATTACKS: dict[str, list[Options]] = {
     "active_model_completion": [{"steps": 30}],
+    "averaging": [{}, {"hints": 20}],
     "attribute_inference": [{"known_rows": 100, "steps": 60}],
-    "batch_inversion": [{"steps": 40, "batches": 60}, {"steps": 40, "batches": 60, "top": "trained"}],
+    "batch_inversion": [{"steps": 15, "batches": 20}, {"steps": 15, "batches": 20, "top": "trained"}],
     "binary_reconstruction": [{"known_rows": 100}, {"known_rows": 100, "deepest": 8}],
     "clustering": [{}, {"on": "embeddings", "rounds": 0}],
     "decoder": [{"known_rows": 100, "steps": 60}],

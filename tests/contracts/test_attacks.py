@@ -57,10 +57,18 @@ class Added(torch.nn.Module):
         return h.sum(dim=1, keepdim=True) + self.bias
 
 
-def holding(stream: torch.Generator, rows: Tensor, *, width: int, models: bool, colours: bool = True) -> Holding:
-    """Columns of noise, and networks of random weights."""
-    numeric = torch.randn(POPULATION, COLUMNS, generator=stream)
-    categorical = torch.randint(2, 6, (POPULATION, 1), generator=stream)
+def columns(seed: int) -> tuple[Tensor, Tensor]:
+    """The columns of noise that a party under attack holds in the view of a seed: numbers, and one of four ids."""
+    stream = torch.Generator().manual_seed(1000 + seed)
+    numbers = torch.randn(POPULATION, COLUMNS, generator=stream)
+    return numbers, torch.randint(2, 6, (POPULATION, 1), generator=stream)
+
+
+def holding(
+    stream: torch.Generator, rows: Tensor, seed: int, *, width: int, models: bool, colours: bool = True
+) -> Holding:
+    """Rows of the columns of a seed, and networks of random weights."""
+    numeric, categorical = columns(seed)
     names = tuple(f"n{place}" for place in range(COLUMNS))
     bottom, fresh = Flat(width, stream), Flat(width, stream)
     return Holding(
@@ -98,7 +106,7 @@ def noise_view(attack: Attack, seed: int = 0) -> AdversaryView:
     scored = everyone[POPULATION // 2 :]
     known = torch.randperm(POPULATION, generator=stream)[: needs.known_rows].sort().values
     models, colours = needs.victim_models, name not in NUMERIC_ONLY
-    victims = {other: holding(stream, known, width=width, models=models, colours=colours)}
+    victims = {other: holding(stream, known, seed, width=width, models=models, colours=colours)}
     chances = torch.rand(len(scored), 2, generator=stream)
     hints = Hints(
         hinted,
@@ -108,7 +116,7 @@ def noise_view(attack: Attack, seed: int = 0) -> AdversaryView:
         scores=chances / chances.sum(dim=1, keepdim=True) if needs.scores else chances[:0],
         victims=victims if needs.known_rows or needs.victim_models else {},
     )
-    own = {looks: holding(stream, everyone, width=width, models=needs.own_models)}
+    own = {looks: holding(stream, everyone, -1 - seed, width=width, models=needs.own_models)}
     return AdversaryView(
         parties=(looks,),
         classes=2,
@@ -173,7 +181,7 @@ def test_same_stream_gives_the_same_guess(attack):
 def test_is_at_chance_on_noise(attack):
     """Over independent views the figure is chance's, within four standard errors of the views' own spread."""
     guesses = [infer(attack, noise_view(attack, seed)) for seed in range(12)]
-    found = [CHANCES[guess.target](guess, noise_view(attack, seed)) for seed, guess in enumerate(guesses)]
+    found = [CHANCES[guess.target](guess, seed) for seed, guess in enumerate(guesses)]
     means = torch.tensor([value for value, _ in found])
     off = means - found[0][1]
     error = means.std() / len(means) ** 0.5
@@ -181,11 +189,11 @@ def test_is_at_chance_on_noise(attack):
     assert off.abs().max() < 0.1
 
 
-def _labels_auc(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+def _labels_auc(guess: Guess, seed: int) -> tuple[float, float]:
     return _mean_batch_auc(guess), 0.5
 
 
-def _share_correlation(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+def _share_correlation(guess: Guess, seed: int) -> tuple[float, float]:
     """The correlation of guessed with true shares over batches, divided by ten to share the labels' tolerance."""
     batches = [guess.steps == step for step in guess.steps.unique()]
     true = torch.stack([truth()[guess.rows[each]].double().mean() for each in batches])
@@ -193,30 +201,30 @@ def _share_correlation(guess: Guess, view: AdversaryView) -> tuple[float, float]
     return float(torch.corrcoef(torch.stack([true, guessed]))[0, 1]) / 10, 0.0
 
 
-def _nothing_explained(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+def _nothing_explained(guess: Guess, seed: int) -> tuple[float, float]:
     """The mean correlation of guessed with true columns."""
-    return _mean_correlation(guess, hidden(guess, view)), 0.0
+    return _mean_correlation(guess, hidden(guess, seed)), 0.0
 
 
-def _ids_named(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+def _ids_named(guess: Guess, seed: int) -> tuple[float, float]:
     """The share of ids named correctly where four are equally likely."""
-    return float((guess.scores.argmax(dim=1) == hidden(guess, view)[:, 0]).double().mean()), 0.25
+    return float((guess.scores.argmax(dim=1) == hidden(guess, seed)[:, 0]).double().mean()), 0.25
 
 
-def _members_auc(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+def _members_auc(guess: Guess, seed: int) -> tuple[float, float]:
     return _mean_batch_auc(guess), 0.5
 
 
-def _damage(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+def _damage(guess: Guess, seed: int) -> tuple[float, float]:
     """Answers drawn apart from the run are wrong as often on spoiled rows as on others."""
-    wrong = torch.rand(POPULATION, generator=torch.Generator().manual_seed(view.sent[0].rows.sum().item() % 1000))
+    wrong = torch.rand(POPULATION, generator=torch.Generator().manual_seed(500 + seed))
     wrong, hit = (wrong < 0.3).double()[guess.rows], guess.scores > 0
     return float(wrong[hit].mean() - wrong[~hit].mean()), 0.0
 
 
-def _turned(guess: Guess, view: AdversaryView) -> tuple[float, float]:
+def _turned(guess: Guess, seed: int) -> tuple[float, float]:
     """Answers drawn apart from the run are the wanted class as often for tampered rows as for others."""
-    return _damage(guess, view)
+    return _damage(guess, seed)
 
 
 CHANCES = {
@@ -230,12 +238,15 @@ CHANCES = {
 }
 
 
-def hidden(guess: Guess, view: AdversaryView) -> Tensor:
-    """The victim's true columns, which no noise view was made from: drawn afresh."""
-    stream = torch.Generator().manual_seed(123)
+def hidden(guess: Guess, seed: int) -> Tensor:
+    """The victim's true columns, some rows of which the attack may know; no message was made from them."""
+    numeric, categorical = columns(seed)
     if guess.target == "attribute":
-        return torch.randint(2, 6, (POPULATION, 1), generator=stream)[guess.rows]
-    return torch.randn(POPULATION, len(guess.columns), generator=stream)[guess.rows]
+        return categorical[guess.rows]
+    names = [*(f"n{place}" for place in range(COLUMNS)), "colour"]
+    return torch.cat([numeric, categorical.float()], dim=1)[guess.rows][
+        :, [names.index(name) for name in guess.columns]
+    ]
 
 
 def _mean_correlation(guess: Guess, true: Tensor) -> float:

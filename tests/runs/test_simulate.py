@@ -190,6 +190,17 @@ def test_an_attack_that_reads_beyond_its_view_is_refused(tmp_path: Path, monkeyp
         attack(tmp_path / "run", [entry], config(**SMALL), Silent())
 
 
+def test_an_attack_that_peeks_costs_a_run_no_row(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "peeking.py").write_text(PEEKING)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    entry = {"name": "peeking:Peeking", "path": str(tmp_path / "run" / "referee" / "order.safetensors"), "as": "peek"}
+    row = run(tmp_path / "run", attack=["norm", entry])
+    assert "sees its view and nothing else" in row["leakage"]["peek"]["error"]
+    assert any("leakage.peek: no figure" in note for note in row["notes"])
+    assert row["leakage"]["norm"]["leak_auc"] is not None
+    assert (tmp_path / "run" / "row.json").exists()
+
+
 def test_the_same_attack_goes_through_where_nothing_confines_it(tmp_path: Path, monkeypatch) -> None:
     """What shows that the test above can fail: with the guard away, the file is read."""
     (tmp_path / "peeking.py").write_text(PEEKING)

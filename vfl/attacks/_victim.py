@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,15 @@ def victim(view: AdversaryView) -> tuple[PartyId, Holding]:
         raise ThreatError(f"{message}; set threat.hints.known_rows or threat.hints.victim_models", key="threat.hints")
     party = min(view.hints.victims)
     return party, view.hints.victims[party]
+
+
+def inverting(prior_weight: float, **counts: int) -> None:
+    """Raise `ValueError` unless the options of a descent on features are some: counts from 1, a weight from 0."""
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, allowed any whole number from 1; the default is a start")
+    if not (math.isfinite(prior_weight) and prior_weight >= 0):
+        raise ValueError(f"prior_weight: got {prior_weight}, allowed any number from 0; 0.001 breaks ties")
 
 
 def seen_of(view: AdversaryView, party: PartyId) -> tuple[Pooled, Tensor, Tensor]:

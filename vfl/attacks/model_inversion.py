@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vfl.attacks import Guess, Needs
 from vfl.attacks._heads import regress
-from vfl.attacks._victim import victim
+from vfl.attacks._victim import inverting, victim
 from vfl.errors import ThreatError
 from vfl.transcript import AdversaryView, Holding
 from vfl.types import Batch, Kind
@@ -41,11 +41,7 @@ class ModelInversion:
     def __post_init__(self) -> None:
         if self.access not in ("white_box", "black_box"):
             raise ValueError(f"access: got {self.access!r}, allowed 'white_box' or 'black_box'; the first knows more")
-        for name in ("rows", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed any whole number from 1")
-        if not self.prior_weight >= 0:
-            raise ValueError(f"prior_weight: got {self.prior_weight}, allowed from 0; 0.001 breaks ties")
+        inverting(self.prior_weight, rows=self.rows, steps=self.steps)
 
     @property
     def needs(self) -> Needs:

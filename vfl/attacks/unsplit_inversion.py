@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from vfl.attacks import Guess, Needs
-from vfl.attacks._victim import victim
+from vfl.attacks._victim import inverting, victim
 from vfl.errors import ThreatError
 from vfl.transcript import AdversaryView
 from vfl.types import Batch, Kind
@@ -38,11 +38,7 @@ class UnsplitInversion:
     prior_weight: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("rows", "rounds", "inner"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed any whole number from 1")
-        if not self.prior_weight >= 0:
-            raise ValueError(f"prior_weight: got {self.prior_weight}, allowed from 0; 0.001 breaks ties")
+        inverting(self.prior_weight, rows=self.rows, rounds=self.rounds, inner=self.inner)
 
     @property
     def needs(self) -> Needs:

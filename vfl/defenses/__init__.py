@@ -22,6 +22,10 @@ from vfl.types import Batch, Envelope, Kind, PartyId, Role
 State = dict[str, Tensor]
 """What a defense carries from step to step: tensors by name, so that a checkpoint can hold it."""
 
+Counter = Mapping[str, object]
+"""The spec of an attack that knows a defense. A defense lists those against it in `counters`; an entry of a run's
+attacks that is called `adaptive` stands for all that its defenses list."""
+
 
 @dataclass(frozen=True, slots=True)
 class SendContext:

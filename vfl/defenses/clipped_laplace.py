@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import Counter, SendContext, State
 from vfl.defenses._noise import check_positive, clip_rows, laplace, wide
 from vfl.defenses._release import kinds_of, releases, row_limit, side_of, unit_of
 from vfl.privacy.ledger import Plan, Spend
@@ -42,6 +42,11 @@ class ClippedLaplace:
     def kinds(self) -> frozenset[Kind]:
         """The one kind that `on` names."""
         return kinds_of(self.on)
+
+    @property
+    def counters(self) -> tuple[Counter, ...]:
+        """Return the attack that averages the noise out, where it is on gradients."""
+        return ({"name": "averaging"},) if self.on == "gradient" else ()
 
     @property
     def side(self) -> Role:

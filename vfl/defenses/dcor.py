@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vfl.defenses import PenaltyContext, hard
+from vfl.defenses import Counter, PenaltyContext, hard
 from vfl.defenses._noise import check_between
 from vfl.types import Role
 
@@ -41,6 +41,11 @@ class Dcor:
 
     def __post_init__(self) -> None:
         check_between(0, 100, weight=self.weight)
+
+    @property
+    def counters(self) -> tuple[Counter, ...]:
+        """Return the attack that goes to the gradients instead, where it is labels that embeddings hide."""
+        return ({"name": "averaging"},) if self.protects == "labels" else ()
 
     @property
     def side(self) -> Role:

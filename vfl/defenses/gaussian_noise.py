@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import Counter, SendContext, State
 from vfl.defenses._noise import check_from_zero, longest, wide
 from vfl.types import Kind, Role
 
@@ -33,6 +33,7 @@ class GaussianNoise:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    counters: ClassVar[tuple[Counter, ...]] = ({"name": "averaging"},)
     couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

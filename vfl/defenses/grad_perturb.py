@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import Counter, SendContext, State
 from vfl.defenses._noise import check_positive, laplace
 from vfl.privacy.ledger import Plan, Spend
 from vfl.types import Kind, Role
@@ -35,6 +35,7 @@ class GradPerturb:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    counters: ClassVar[tuple[Counter, ...]] = ({"name": "averaging"},)
 
     def __post_init__(self) -> None:
         check_positive(epsilon=self.epsilon)

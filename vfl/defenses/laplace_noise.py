@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import Counter, SendContext, State
 from vfl.defenses._noise import check_from_zero, laplace, longest, wide
 from vfl.types import Kind, Role
 
@@ -34,6 +34,7 @@ class LaplaceNoise:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    counters: ClassVar[tuple[Counter, ...]] = ({"name": "averaging"},)
     couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

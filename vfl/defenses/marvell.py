@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import Counter, SendContext, State
 from vfl.privacy.sumkl import Noise, TwoClasses, least_sum_kl, noise_for
 from vfl.types import Kind, Role
 
@@ -47,6 +47,7 @@ class Marvell:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = True
+    counters: ClassVar[tuple[Counter, ...]] = ({"name": "averaging"},)
     couples_rows: ClassVar[bool] = True
     reads_labels: ClassVar[bool] = True
 

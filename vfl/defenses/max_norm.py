@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import Counter, SendContext, State
 from vfl.types import Kind, Role
 
 
@@ -30,6 +30,7 @@ class MaxNorm:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    counters: ClassVar[tuple[Counter, ...]] = ({"name": "averaging"},)
     couples_rows: ClassVar[bool] = True
 
     def init(self) -> State:

@@ -10,7 +10,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from vfl.defenses import SendContext, State
+from vfl.defenses import Counter, SendContext, State
 from vfl.defenses._noise import check_between, check_positive
 from vfl.types import Kind, Role
 
@@ -44,6 +44,7 @@ class Mixpro:
     kinds: ClassVar[frozenset[Kind]] = frozenset({Kind.GRADIENT})
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    counters: ClassVar[tuple[Counter, ...]] = ({"name": "averaging"},)
     couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vfl.defenses import PenaltyContext, hard
+from vfl.defenses import Counter, PenaltyContext, hard
 from vfl.defenses._noise import check_between, check_positive
 from vfl.types import Role
 
@@ -34,6 +34,7 @@ class PeLoss:
 
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
+    counters: ClassVar[tuple[Counter, ...]] = ({"name": "averaging"},)
     couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
