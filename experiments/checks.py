@@ -117,9 +117,36 @@ def _unheeded(config: Config, key: str, index: int, member: object) -> list[User
     asked = {"labels": LabelTransform, "penalty": Penalty}
     masked = getattr(method, "masked", False) and "embedding" in getattr(member, "kinds", ())
     if not masked and all(hook in heeded for hook, protocol in asked.items() if isinstance(member, protocol)):
-        return []
+        return _uncounted(config, key, index, member, heeded)
     advice = "set method=vanilla or choose a defense that acts on what is sent"
     message = refusal(config.defense[index].name, f"a method that heeds it, not {config.method.name!r}", advice)
+    return [ConfigError(message, key=f"{key}.name")]
+
+
+def _uncounted(config: Config, key: str, index: int, member: object, heeded: frozenset[str]) -> list[UserError]:
+    """Refuse a guarantee for each release of a row where a run releases oftener, or otherwise, than is accounted.
+
+    Labels made private once, at their source, are exempt: whatever is released of those is covered.
+    """
+    from vfl.defenses import LabelTransform, Wrap
+    from vfl.privacy.ledger import Accounted
+
+    if not isinstance(member, Accounted) or (isinstance(member, LabelTransform) and not member.each_epoch):
+        return []
+    train, name = config.train, config.method.name
+    by_class, plainly = bool(getattr(member, "by_class", False)), train.stale == 0 and train.batches_per_message == 1
+    needs = (
+        ("weights" if isinstance(member, Wrap) else "releases", True, "sends or trains on rows oftener, or together"),
+        ("classes", by_class, "has no gradients by class"),
+    )
+    wrong = [f"not {name!r}, which {why}" for need, asked, why in needs if asked and need not in heeded]
+    if by_class and not plainly:
+        wrong.append("train.stale 0 and train.batches_per_message 1, without which there are no gradients by class")
+    if config.faults.without == "impute":
+        wrong.append("faults.without: stop, since steps played again release rows again")
+    if not wrong:
+        return []
+    message = refusal(config.defense[index].name, f"a run that its epsilon counts: {wrong[0]}", "change one of the two")
     return [ConfigError(message, key=f"{key}.name")]
 
 

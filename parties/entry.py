@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
+from vfl.compat_flwr import items
 from vfl.errors import WireError
 from vfl.types import PartyId
 from vfl.wire import STEP_KEY, mail
@@ -45,10 +46,10 @@ class Entry:
 
     def admit(self, content: RecordDict) -> None:
         """Raise `WireError` for a message that is too large, holds too many envelopes, or comes too soon."""
-        records = content.array_records
+        records = mail(content)
         if len(records) > self.limits.envelopes:
             raise WireError(f"{self.party} got {len(records)} envelopes at once, allowed {self.limits.envelopes}")
-        size = sum(len(array.data) for record in records.values() for array in record.values())
+        size = sum(len(array.data) for record in records.values() for array in items(record).values())
         if size > self.limits.message_bytes:
             raise WireError(f"{self.party} got a message of {size} bytes, allowed {self.limits.message_bytes}")
         now, burst = self.clock(), self.limits.per_second
@@ -99,10 +100,10 @@ class Entry:
 
 def _fingerprint(content: RecordDict) -> Fingerprint:
     """Return what tells two messages of one name apart: the header, and of a sealed array nonce and tag."""
-    header = content.config_records.get(STEP_KEY)
+    header = items(content).get(STEP_KEY)
     arrays = (
         (key, name, array.stype, array.dtype, tuple(array.shape), bytes(array.data[:_HEAD]), bytes(array.data[-_TAIL:]))
         for key, record in mail(content).items()
-        for name, array in record.items()
+        for name, array in items(record).items()
     )
-    return (None if header is None else header.get(STEP_KEY), *arrays)
+    return (header.get(STEP_KEY) if isinstance(header, ConfigRecord) else None, *arrays)

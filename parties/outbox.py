@@ -55,6 +55,8 @@ class Outbox:
     """One party's way out. `chains`, the digest by destination, and `sent_bytes` grow with every envelope.
 
     `last` holds what each destination was sent last about some rows, after defenses: its answer is judged by it.
+    `without` are the parties that the run goes on without: a step played again then sends another body, and the noise
+    of the first time would cancel out.
     """
 
     sender: Sender
@@ -65,6 +67,7 @@ class Outbox:
     chains: dict[PartyId, bytes] = field(default_factory=dict[PartyId, bytes])
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
     last: dict[PartyId, Envelope] = field(default_factory=dict[PartyId, Envelope])
+    without: tuple[PartyId, ...] = ()
 
     def send(
         self, envelope: Envelope, by_class: ByClass | None = None, *, learning: bool = True
@@ -75,7 +78,8 @@ class Outbox:
         """
         defended = self._defend(envelope, by_class, learning)
         if len(defended.rows):  # an alignment's message is about none, and may be large
-            self.last[envelope.dst] = replace(defended, body=defended.body.detach())
+            step, kind, src, dst = defended.step, defended.kind, defended.src, defended.dst
+            self.last[dst] = Envelope(step, kind, src, dst, defended.rows, defended.body.detach())
         key, record = encode(defended, self.codec)
         self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
         if self.recorder is not None:
@@ -95,7 +99,7 @@ class Outbox:
             seeds, labels = self.sender.seeds, self.sender.labels
             ctx = SendContext(
                 step=envelope.step,
-                generator=seeds.torch("defense", place, envelope.dst, envelope.step),
+                generator=seeds.torch("defense", place, envelope.dst, envelope.step, *self.without),
                 labels=labels(envelope.rows) if labels else None,
                 classes=self.sender.classes,
                 rows=envelope.rows,

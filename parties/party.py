@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, MetricRecordValues, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.align import Aligner
 from vfl.channel import Channel
-from vfl.compat_flwr import reply
+from vfl.compat_flwr import bundle, metrics, reply
 from vfl.errors import DataError, PartyGoneError, VflError, WireError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.grid import KEEP, PLAY
@@ -36,7 +36,7 @@ from vfl.methods import Method, Parts
 from vfl.registry import build, find
 from vfl.store import TranscriptWriter
 from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Pool, Role, Step
-from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, merge, read_step
+from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, read_step
 
 CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
 OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
@@ -87,7 +87,10 @@ class Player(Protocol):
 
 @dataclass(slots=True)
 class Party:
-    """One party of a run. `app` is its Flower `ClientApp`; `handle` is what that app does with every message."""
+    """One party of a run. `app` is its Flower `ClientApp`; `handle` is what that app does with every message.
+
+    `senders` notes by the hops of a message what kinds of envelopes they take and of whom.
+    """
 
     spec: PartySpec
     player: Player
@@ -103,6 +106,9 @@ class Party:
     kept: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     heard: dict[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
     absent: frozenset[PartyId] = frozenset()
+    senders: dict[tuple[str, ...], set[tuple[Kind | None, PartyId]]] = field(
+        default_factory=dict[tuple[str, ...], set[tuple[Kind | None, PartyId]]]
+    )
     called: tuple[object, RecordDict] = field(default_factory=lambda: (None, RecordDict()))
 
     def handle(self, message: Message, context: Context) -> Message:
@@ -205,7 +211,7 @@ class Party:
         self._refuse_strangers(hops, received)
         received = self.gate.pass_on(step, received)
         sent: list[tuple[str, ArrayRecord]] = []
-        report: dict[str, MetricRecordValues] = {}
+        report: dict[str, float] = {}
         if step.phase not in ("align", "valid", "test"):
             learned = [each for each in received if each.kind == Kind.EMBEDDING and not self.masked]
             self.heard.update({each.src: each.body for each in learned})
@@ -218,26 +224,28 @@ class Party:
                 raise
             sent += self._send(hop, step, outgoing)
             report.update(outgoing.report)
-        content = merge(None, sent)
-        if report:
-            content[REPORT_KEY] = MetricRecord(report)
-        return content
+        return bundle({REPORT_KEY: metrics(report)} if report else {}, sent)
 
     def _refuse_strangers(self, hops: Sequence[Hop], received: Sequence[Envelope]) -> None:
         """Raise `WireError` for an envelope that none of the hops takes: its kind, its sender, or its type."""
         if not received:
             return
-        sources = [self.hops[name] for hop in hops for name in hop.takes]
-        allowed = {(hop.gives, party) for hop in sources for party in self.spec.roster.of(hop.role)}
+        names = tuple(hop.name for hop in hops)
+        allowed = self.senders.get(names)
+        if allowed is None:
+            sources = [self.hops[name] for hop in hops for name in hop.takes]
+            allowed = {(hop.gives, party) for hop in sources for party in self.spec.roster.of(hop.role)}
+            self.senders[names] = allowed
         for envelope in received:
+            stranger = (envelope.kind, envelope.src) not in allowed
+            usable = self.masked or envelope.kind not in LEARNED or envelope.body.is_floating_point()
+            if not stranger and usable:
+                continue
             got = f"{self.spec.party} got the {envelope.kind.value} envelope of {envelope.src!r}"
-            asked = "+".join(hop.name for hop in hops)
-            if (envelope.kind, envelope.src) not in allowed:
+            asked = "+".join(names)
+            if stranger:
                 raise WireError(f"{got} at {asked}, which takes none of its kind from there")
-            if envelope.kind in LEARNED and not (self.masked or envelope.body.is_floating_point()):
-                raise WireError(
-                    f"{got} of type {envelope.body.dtype} at {asked}; it cannot use the {envelope.kind.value}"
-                )
+            raise WireError(f"{got} of type {envelope.body.dtype} at {asked}; it cannot use the {envelope.kind.value}")
 
     def _refuse_misfits(self, step: Step, hop: Hop, given: Mail, error: Exception) -> None:
         """Raise `WireError` where a handler failed because of what it was sent: absent mail, or another shape."""
@@ -316,6 +324,7 @@ class Party:
         self.entry.reset()
         self.schedule.reset()
         self.absent = frozenset(filter(None, str(given.get("absent", "")).split("|")))
+        self.outbox.without = tuple(sorted(self.absent))
         if self.outbox.recorder and given.get("fresh"):
             self.outbox.recorder.cut_back(0)
         if self.channel is None:

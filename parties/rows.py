@@ -11,6 +11,7 @@ from torch import Tensor
 from parties.table import Table
 from vfl.align import Alignment
 from vfl.defenses import hard
+from vfl.errors import DataError
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.types import Batch, Pool, Step
@@ -64,7 +65,7 @@ class Rows:
         edges = [0, alignment.train, alignment.train + alignment.valid, self._aligned, len(order)]
         pools = (Pool.TRAIN, Pool.VALID, Pool.TEST, Pool.LEFTOVER)
         self._spans = {pool: (edges[place], edges[place + 1]) for place, pool in enumerate(pools)}
-        self._epochs: dict[Pool, tuple[Step, Tensor]] = {}
+        self._epochs: dict[Pool, tuple[tuple[str, int, bool], Tensor]] = {}
         self._windows: dict[Pool, tuple[int, Batch]] = {}
         self._batches: dict[Pool, tuple[Step, Batch]] = {}
 
@@ -110,10 +111,10 @@ class Rows:
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step; the same object for every hop of a step."""
-        step = replace(step, pool=Pool.TRAIN) if step.pool in (Pool.LABELLED, Pool.UNION) else step
-        cached = self._batches.get(step.pool)
-        if cached is None or cached[0] != step:
-            self._batches[step.pool] = cached = (step, self._read(step))
+        pool = Pool.TRAIN if step.pool in (Pool.LABELLED, Pool.UNION) else step.pool
+        cached = self._batches.get(pool)
+        if cached is None or (cached[0] is not step and cached[0] != step):
+            self._batches[pool] = cached = (step, self._read(step if step.pool is pool else replace(step, pool=pool)))
         return cached[1]
 
     def take(self, rows: Tensor) -> Batch:
@@ -123,8 +124,15 @@ class Rows:
         return Batch(rows, *self._table.take(self._order[places]), labels)
 
     def handles(self, pool: Pool) -> Tensor:
-        """Return the `(n,)` handles of a pool in handle order."""
+        """Return the `(n,)` handles of a pool in handle order.
+
+        Raises `DataError` for leftover rows where there are so many rows that two would share a handle.
+        """
         start, stop = self._spans[pool]
+        if pool == Pool.LEFTOVER and (self._aligned > self._base or stop - start > LEFTOVER_STRIDE):
+            got = f"got {self._aligned} aligned rows and {stop - start} of one party alone"
+            message = f"{got}, allowed {self._base} and {LEFTOVER_STRIDE} where a method trains on the latter"
+            raise DataError(f"{message}; use fewer rows, or a method for aligned rows")
         return torch.arange(start, stop) + (self._base - self._aligned if pool == Pool.LEFTOVER else 0)
 
     def _places(self, rows: Tensor) -> Tensor:
@@ -142,7 +150,7 @@ class Rows:
 
     def _epoch(self, step: Step) -> Tensor:
         """Return the handles of an epoch in its order."""
-        key = Step(index=0, phase=step.phase, pool=step.pool, epoch=step.epoch, shuffle=step.shuffle)
+        key = (step.phase, step.epoch, step.shuffle)
         cached = self._epochs.get(step.pool)
         if cached is None or cached[0] != key:
             rows = self.handles(step.pool)

@@ -9,9 +9,11 @@ from parts that were checked once. Nothing else of ours imports Flower's interna
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any, TypeVar
 
-from flwr.app import Array, ConfigRecord, Context, Message, Metadata, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, Metadata, MetricRecord, RecordDict
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -23,8 +25,12 @@ __all__ = [
     "RUN_ID",
     "Run",
     "array",
+    "arrays",
+    "bundle",
     "empty_run",
     "identify",
+    "items",
+    "metrics",
     "new_context",
     "reply",
     "request",
@@ -85,16 +91,51 @@ def array(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Array:
     return made
 
 
+def arrays(found: Mapping[str, Array]) -> ArrayRecord:
+    """Return what `ArrayRecord(found)` does."""
+    made = _fresh(_ARRAYS, ArrayRecord, found)
+    made.__dict__["_is_dirty"] = True
+    return made
+
+
+def metrics(found: Mapping[str, float]) -> MetricRecord:
+    """Return what `MetricRecord(found)` does, which alone looks at values that are no plain floats."""
+    if any(type(value) is not float for value in found.values()):
+        return MetricRecord(dict(found))
+    return _fresh(_METRICS, MetricRecord, found)
+
+
+def bundle(
+    found: Mapping[str, ConfigRecord | MetricRecord], records: Iterable[tuple[str, ArrayRecord]] = ()
+) -> RecordDict:
+    """Return what `RecordDict({**found, **dict(records)})` does."""
+    return _fresh(_RECORDS, RecordDict, {**found, **dict(records)})
+
+
+def items(record: RecordDict | ArrayRecord) -> dict[str, Any]:
+    """Return what a record holds, to be read only."""
+    return record.__dict__["_data"]
+
+
 def texts(fields: dict[str, str]) -> ConfigRecord:
     """Return what `ConfigRecord(fields)` does for text alone."""
-    made = ConfigRecord()
-    made.__dict__["_data"].update(fields)
-    return made
+    return _fresh(_TEXTS, ConfigRecord, fields)
 
 
 @lru_cache(maxsize=256)
 def _checked(dst_node_id: int, message_type: str, src_node_id: int) -> Metadata:
     return Message(RecordDict(), dst_node_id, message_type).metadata
+
+
+_Record = TypeVar("_Record", ArrayRecord, ConfigRecord, MetricRecord, RecordDict)
+_ARRAYS, _METRICS, _RECORDS, _TEXTS = ArrayRecord(), MetricRecord(), RecordDict(), ConfigRecord()
+
+
+def _fresh(like: _Record, kind: type[_Record], found: Mapping[str, Any]) -> _Record:
+    """Return a record of a kind that checks what is added to it later as `like` does, holding these from the start."""
+    made = kind.__new__(kind)
+    made.__dict__.update(like.__dict__, _data=dict(found))
+    return made
 
 
 def _message(content: RecordDict, fields: dict[str, object]) -> Message:

@@ -5,12 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from vfl.errors import WireError
 from vfl.types import Envelope, PartyId
 
 Mail = Mapping[PartyId, Envelope]
 """What a handler is given: the envelope of each sender, for the hop at hand."""
+
+
+def body_about(envelope: Envelope, rows: Tensor) -> Tensor:
+    """Return the body of a message that must be about just these `(rows,)` handles, in this order.
+
+    Raises `WireError` where it is not: a method takes bodies by place while guards look rows up by handle, so whoever
+    names rows that its body is not used for would be judged by those, and one out of step would teach the wrong rows.
+    """
+    if torch.equal(envelope.rows, rows):
+        return envelope.body
+    got = "the rows in another order" if set(envelope.rows.tolist()) == set(rows.tolist()) else "other rows"
+    raise WireError(
+        f"{envelope.dst} got from {envelope.src} at step {envelope.step} the {envelope.kind.value} of {got}, allowed "
+        f"the {len(rows)} rows of the step in its order; find out what {envelope.src} sends"
+    )
+
+
+def bodies_about(mail: Mail, parties: Iterable[PartyId], rows: Tensor) -> dict[PartyId, Tensor]:
+    """Return the body of each of these parties, held to the `(rows,)` handles as `body_about` does."""
+    return {party: body_about(mail[party], rows) for party in parties}
 
 
 ByClass = Callable[[PartyId], Tensor]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol, runtime_checkable
 
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from vfl.compat_flwr import COORDINATOR_NODE, Run, empty_run, identify, request, set_message_id
 from vfl.errors import PartyError
 from vfl.types import Hop, Kind, PartyId, Role, Step
-from vfl.wire import REPORT_KEY, mail, merge, step_record
+from vfl.wire import REPORT_KEY, addressed, merge, step_record, step_text
 
 PLAY = "play"
 """Action of every message that plays hops; the step header names which."""
@@ -212,9 +212,12 @@ class PartyGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
 
+_CATEGORIES = {"align": "query", "control": "query", "valid": "evaluate", "test": "evaluate"}
+
+
 def category(step: Step) -> str:
     """Return Flower's message category for a step: train, evaluate, or query for alignment and control."""
-    return {"align": "query", "control": "query", "valid": "evaluate", "test": "evaluate"}.get(step.phase, "train")
+    return _CATEGORIES.get(step.phase, "train")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +275,7 @@ class _Leg:
     """One stage of a round over a given roster, with all that does not change from step to step."""
 
     stage: Stage
+    hops: str
     parties: tuple[PartyId, ...]
     nodes: tuple[int, ...]
     takes: tuple[tuple[str, Kind], ...]
@@ -285,7 +289,7 @@ def _route(roster: Roster, hops: tuple[Hop, ...], side_by_side: bool) -> tuple[t
         names = [name for hop in stage.hops for name in hop.takes if name not in stage.names]
         takes = tuple((name, kind) for name in names if (kind := gives[name]) is not None)
         parties = roster.of(stage.role)
-        return _Leg(stage, parties, tuple(roster.node(party) for party in parties), takes)
+        return _Leg(stage, "|".join(stage.names), parties, tuple(roster.node(party) for party in parties), takes)
 
     return tuple(tuple(leg(stage) for stage in level) for level in levels(hops, side_by_side))
 
@@ -296,9 +300,9 @@ def walk(
     """Play a round level by level over anything that delivers messages and returns replies, in the same order."""
     made: dict[str, list[Message]] = {}
     reports: dict[PartyId, Report] = {}
-    action = f"{category(step)}.{PLAY}"
+    header, action = step_text(step), f"{category(step)}.{PLAY}"
     for legs in _route(roster, hops, side_by_side):
-        messages = [message for leg in legs for message in _messages(leg, step, action, made)]
+        messages = [message for leg in legs for message in _messages(leg, header, action, made)]
         replies = iter(send(messages))
         for leg in legs:
             of_leg = [next(replies) for _ in leg.parties]
@@ -308,11 +312,11 @@ def walk(
     return reports
 
 
-def _messages(leg: _Leg, step: Step, action: str, made: Mapping[str, Sequence[Message]]) -> list[Message]:
-    record = step_record(step, leg.stage.names)
-    inputs = [(reply, kind) for name, kind in leg.takes for reply in made[name]]
+def _messages(leg: _Leg, header: str, action: str, made: Mapping[str, Sequence[Message]]) -> list[Message]:
+    record = step_record(header, leg.hops)
+    inputs = [(reply.content, kind) for name, kind in leg.takes for reply in made[name]]
     return [
-        request(merge(record, _mail_for(inputs, party)), node, action)
+        request(merge(record, [each for sent in inputs for each in addressed(*sent, party)]), node, action)
         for party, node in zip(leg.parties, leg.nodes, strict=True)
     ]
 
@@ -325,10 +329,3 @@ def read_report(party: PartyId, reply: Message) -> Report:
     if not isinstance(record, MetricRecord):
         return {}
     return {key: float(value) for key, value in record.items() if isinstance(value, int | float)}
-
-
-def _mail_for(inputs: Sequence[tuple[Message, Kind]], party: PartyId) -> Iterator[tuple[str, ArrayRecord]]:
-    for reply, kind in inputs:
-        for key, record in mail(reply.content, party).items():
-            if key.startswith(f"{kind}/"):
-                yield key, record

@@ -10,13 +10,16 @@ import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import safetensors.numpy
 from flwr.app import Array, ArrayRecord
 
+from vfl.compat_flwr import items
 from vfl.errors import DataError
 from vfl.transcript import AdversaryView, Hints, Holding
 from vfl.types import Envelope, PartyId
@@ -25,17 +28,28 @@ from vfl.wire import STYPE, body_bytes, decode
 
 Direction = Literal["sent", "received"]
 CHUNK_BYTES = 8 * 2**20
+_Entry = tuple[int, Direction, str, ArrayRecord]
+_NAMES = {"<f4": "F32", "<f8": "F64", "<i4": "I32", "<i8": "I64", "|u1": "U8"}
+"""What safetensors calls the types that the wire carries."""
+_UNDER_WAY: dict[Path, Future[None]] = {}
+"""The chunk that is being written, by folder: who opens a folder anew, or cuts it back, waits for it first."""
 
 
 class TranscriptWriter:
-    """Appends every `every`-th step's envelopes to a party's folder; holds at most one chunk in memory."""
+    """Appends every `every`-th step's envelopes to a party's folder; holds at most two chunks in memory.
+
+    A full chunk is written by another thread while training goes on; what went wrong there is raised by
+    the next chunk, or by `flush`, after which everything is on disk.
+    """
 
     def __init__(self, folder: Path, every: int) -> None:
         self._folder = folder
         self._every = every
-        self._pending: list[tuple[int, Direction, str, ArrayRecord]] = []
+        self._pending: list[_Entry] = []
         self._size = 0
         folder.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # of an earlier writer that was dropped with a chunk under way
+            self._settle()
 
     def add(self, step: int, direction: Direction, key: str, record: ArrayRecord) -> None:
         """Keep one envelope record as it was on the wire, before any channel sealed it."""
@@ -44,33 +58,59 @@ class TranscriptWriter:
         self._pending.append((step, direction, key, record))
         self._size += body_bytes(record)
         if self._size >= CHUNK_BYTES:
-            self.flush()
+            self._hand_over()
 
     def flush(self) -> None:
-        """Write what is pending as one chunk."""
-        if not self._pending:
-            return
-        arrays: dict[str, np.ndarray] = {}
-        lossy: dict[str, object] = {}
-        for _, direction, key, record in self._pending:
-            for part, array in (("rows", record["rows"]), ("body", record["body"])):
-                name = f"{direction}/{key}/{part}"
-                if array.stype == STYPE["raw"]:
-                    arrays[name] = np.frombuffer(array.data, dtype=array.dtype).reshape(array.shape)
-                else:
-                    arrays[name] = np.frombuffer(array.data, dtype=np.uint8)
-                    lossy[name] = [array.stype, array.dtype, list(array.shape)]
-        steps = [step for step, *_ in self._pending]
-        payload = safetensors.numpy.save(arrays, metadata={"lossy": json.dumps(lossy)})
-        write_whole(self._folder / _chunk_name(min(steps), max(steps), payload), payload)
-        self._pending, self._size = [], 0
+        """Write what is pending as one chunk, and return once all is on disk."""
+        if self._pending:
+            self._hand_over()
+        self._settle()
 
     def cut_back(self, step: int) -> None:
         """Forget everything from `step` on: the checkpoint to resume from was taken just before it."""
+        self._settle()
         self._pending, self._size = [], 0
         for path in _chunks(self._folder):
             if _span(path)[1] >= step:
                 path.unlink()
+
+    def _hand_over(self) -> None:
+        self._settle()
+        _UNDER_WAY[self._folder] = _thread().submit(_write_chunk, self._folder, self._pending)
+        self._pending, self._size = [], 0
+
+    def _settle(self) -> None:
+        under_way = _UNDER_WAY.pop(self._folder, None)
+        if under_way is not None:
+            under_way.result()
+
+
+@lru_cache(maxsize=1)
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="transcript")
+
+
+def _write_chunk(folder: Path, entries: Sequence[_Entry]) -> None:
+    """Write envelopes as one safetensors file, from the bytes that were on the wire and without a copy of them."""
+    told: dict[str, object] = {}
+    lossy: dict[str, object] = {}
+    bodies: list[bytes] = []
+    at = 0
+    for _, direction, key, record in entries:
+        for part, array in items(record).items():
+            name, raw = f"{direction}/{key}/{part}", array.stype == STYPE["raw"]
+            dtype, shape = (_NAMES[array.dtype], list(array.shape)) if raw else ("U8", [len(array.data)])
+            told[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(array.data)]}
+            if not raw:
+                lossy[name] = [array.stype, array.dtype, list(array.shape)]
+            bodies.append(array.data)
+            at += len(array.data)
+    header = json.dumps({"__metadata__": {"lossy": json.dumps(lossy)}, **told}).encode()
+    header += b" " * (-len(header) % 8)
+    parts = [len(header).to_bytes(8, "little"), header, *bodies]
+    steps = [step for step, *_ in entries]
+    checksum = reduce(lambda found, part: zlib.crc32(part, found), parts, 0)
+    write_whole(folder / _chunk_name(min(steps), max(steps), checksum), *parts)
 
 
 def envelopes(folder: Path) -> Iterator[tuple[Direction, Envelope]]:
@@ -117,8 +157,8 @@ def _decode_chunk(payload: bytes) -> Iterator[tuple[Direction, Envelope]]:
         yield ("sent" if direction == "sent" else "received"), decode(key, record)
 
 
-def _chunk_name(first: int, last: int, payload: bytes) -> str:
-    return f"chunk-{first:09d}-{last:09d}-{zlib.crc32(payload):08x}.safetensors"
+def _chunk_name(first: int, last: int, checksum: int) -> str:
+    return f"chunk-{first:09d}-{last:09d}-{checksum:08x}.safetensors"
 
 
 def _chunks(folder: Path) -> list[Path]:

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 
-def write_whole(path: Path, payload: bytes) -> None:
-    """Write a file so that it is there whole or not at all: temporary name, fsync, rename."""
+def write_whole(path: Path, *parts: bytes) -> None:
+    """Write a file, made of parts, so that it is there whole or not at all: temporary name, fsync, rename."""
     temporary = path.with_name(path.name + ".part")
     try:
         with temporary.open("wb") as stream:
-            stream.write(payload)
+            stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

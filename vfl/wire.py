@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -19,7 +19,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from torch import Tensor
 
-from vfl.compat_flwr import array, texts
+from vfl.compat_flwr import array, arrays, bundle, items, texts
 from vfl.errors import WireError
 from vfl.types import Envelope, Kind, PartyId, Pool, Step
 
@@ -39,6 +39,7 @@ _RAW_BYTES = {(STYPE["raw"], name): np.dtype(name).itemsize for name in _TORCH}
 _ITEM_BYTES = {**_RAW_BYTES, (STYPE["f16"], "<f4"): 2, (STYPE["int8"], "<f4"): 1}
 _HEADER = re.compile(r"([^/]+)/([^/]+)/([^/]+)/(0|[1-9][0-9]{0,17})")
 _MAX_SIDE = 2**31
+_PARTS = {"rows", "body"}
 
 
 def encode(envelope: Envelope, codec: Codec) -> tuple[str, ArrayRecord]:
@@ -54,19 +55,19 @@ def encode(envelope: Envelope, codec: Codec) -> tuple[str, ArrayRecord]:
     data = _lossy(body, codec) if lossy else body.numpy().tobytes()
     stype = STYPE[codec] if lossy else STYPE["raw"]
     rows = envelope.rows.numpy().astype(_ROW_DTYPE)
-    record = ArrayRecord()
-    record["rows"] = array(_ROW_DTYPE, rows.shape, STYPE["raw"], rows.tobytes())
-    record["body"] = array(_DTYPES[body.dtype], tuple(body.shape), stype, data)
+    handles = array(_ROW_DTYPE, rows.shape, STYPE["raw"], rows.tobytes())
+    record = arrays({"rows": handles, "body": array(_DTYPES[body.dtype], tuple(body.shape), stype, data)})
     return header(envelope.kind, envelope.src, envelope.dst, envelope.step), record
 
 
 def decode(key: str, record: ArrayRecord) -> Envelope:
     """Return the envelope of a record; every malformed part is refused with `WireError`, never trusted."""
     kind, src, dst, step = parse_header(key)
-    if set(record) != {"rows", "body"}:
+    parts = items(record)
+    if parts.keys() != _PARTS:
         raise WireError(f"envelope {key!r} holds arrays {sorted(record)}, allowed exactly body and rows")
-    rows = _decode_rows(key, record["rows"])
-    body = _decode_body(key, record["body"])
+    rows = _decode_rows(key, parts["rows"])
+    body = _decode_body(key, parts["body"])
     if len(rows) and len(rows) != len(body):
         raise WireError(f"envelope {key!r} has {len(rows)} rows and a body of shape {tuple(body.shape)}; they differ")
     if body.is_floating_point() and not _finite(body):
@@ -79,6 +80,7 @@ def header(kind: Kind, src: PartyId, dst: PartyId, step: int) -> str:
     return f"{kind.value}/{src}/{dst}/{step}"
 
 
+@lru_cache(maxsize=256)
 def parse_header(key: str) -> tuple[Kind, PartyId, PartyId, int]:
     """Return kind, source, destination and step of a record key; raises `WireError` if it is not one."""
     match = _HEADER.fullmatch(key)
@@ -91,7 +93,8 @@ def parse_header(key: str) -> tuple[Kind, PartyId, PartyId, int]:
 
 def chain(previous: bytes, key: str, record: ArrayRecord) -> bytes:
     """Return the next link of an edge's SHA-256 chain over canonical header and body bytes."""
-    rows, body = record["rows"], record["body"]
+    parts = items(record)
+    rows, body = parts["rows"], parts["body"]
     link = hashlib.sha256(previous)
     link.update(f"{key}|{rows.shape}|{body.dtype}|{body.shape}|{body.stype}".encode())
     link.update(rows.data)
@@ -101,18 +104,26 @@ def chain(previous: bytes, key: str, record: ArrayRecord) -> bytes:
 
 def mail(content: RecordDict, party: PartyId | None = None) -> dict[str, ArrayRecord]:
     """Return the envelope records of a message, or only those addressed to `party`, if all have valid headers."""
-    records = [(key, record) for key, record in content.items() if isinstance(record, ArrayRecord)]
-    return {key: record for key, record in records if party is None or parse_header(key)[2] == party}
+    return {
+        key: record
+        for key, record in items(content).items()
+        if isinstance(record, ArrayRecord) and (party is None or parse_header(key)[2] == party)
+    }
 
 
 def body_bytes(record: ArrayRecord) -> int:
     """Return what an envelope costs on the wire: rows and body, headers left out."""
-    return len(record["rows"].data) + len(record["body"].data)
+    parts = items(record)
+    return len(parts["rows"].data) + len(parts["body"].data)
 
 
-def step_record(step: Step, hops: Sequence[str] = ()) -> ConfigRecord:
-    """Return a step header, with the hops to run, as the one record that every message to a party carries."""
-    return texts({STEP_KEY: step_text(step), HOPS_KEY: "|".join(hops)})
+def step_record(step: Step | str, hops: Sequence[str] | str = ()) -> ConfigRecord:
+    """Return a step header, with the hops to run, as the one record that every message to a party carries.
+
+    Either may be given as the text that it is sent as.
+    """
+    header = step if isinstance(step, str) else step_text(step)
+    return texts({STEP_KEY: header, HOPS_KEY: hops if isinstance(hops, str) else "|".join(hops)})
 
 
 def step_text(step: Step) -> str:
@@ -142,12 +153,16 @@ def parse_step(text: str) -> Step:
     return step
 
 
+def addressed(content: RecordDict, kind: Kind, party: PartyId) -> Iterator[tuple[str, ArrayRecord]]:
+    """Yield the envelope records of one kind in a message that are addressed to `party`, if all headers are valid."""
+    for key, record in mail(content, party).items():
+        if parse_header(key)[0] == kind:
+            yield key, record
+
+
 def merge(step: ConfigRecord | None, records: Iterable[tuple[str, ArrayRecord]]) -> RecordDict:
     """Return message content: envelopes, and on the way to a party the step header they belong to."""
-    content = RecordDict() if step is None else RecordDict({STEP_KEY: step})
-    for key, record in records:
-        content[key] = record
-    return content
+    return bundle({} if step is None else {STEP_KEY: step}, records)
 
 
 def _finite(body: Tensor) -> bool:

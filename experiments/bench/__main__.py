@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -14,8 +15,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import attacks, compare, defenses, latency, memory, overhead, psi, scale, throughput
-from experiments.bench.figures import Figure, report
+from experiments.bench import attacks, compare, defenses, latency, memory, overhead, page, psi, scale, throughput
+from experiments.bench.figures import Figure, machine, report
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     steps.add_argument("--backend", choices=list(throughput.BACKENDS), action="append", help="default: all")
     steps.add_argument("--workload", choices=list(throughput.WORKLOADS), action="append", help="default: all")
     steps.add_argument("--batch", type=int, choices=throughput.BATCHES, action="append", help="default: all")
+    steps.add_argument("--named", action="store_true", help="local, ray, ray_stale on W0 and W, and ray+default")
+    steps.add_argument("--page", type=Path, help="also put the figures into the table of this page")
     wait = add(
         "latency", "start, short rounds, evaluation, recorder", 5, lambda o: latency.measure(o.repeats, o.seconds)
     )
@@ -90,12 +93,17 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _throughput(options: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
-    for backend in options.backend or throughput.BACKENDS:
-        for workload in options.workload or throughput.WORKLOADS:
-            for batch in options.batch or throughput.BATCHES:
-                figure = throughput.measure(workload, batch, backend, options.repeats, options.seconds)
-                figures.append(figure)
-                sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
+    asked = itertools.product(
+        options.backend or throughput.BACKENDS,
+        options.workload or throughput.WORKLOADS,
+        options.batch or throughput.BATCHES,
+    )
+    for backend, workload, batch in throughput.NAMED if options.named else asked:
+        figure = throughput.measure(workload, batch, backend, options.repeats, options.seconds)
+        figures.append(figure)
+        sys.stderr.write(f"{figure.name}: {figure.value:,.0f} {figure.unit}, ratio {figure.ratio:.2f}\n")
+        if options.page is not None:  # at once: a call that is cut short keeps what it has measured
+            page.update(options.page, [figure], machine())
     return figures
 
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.defense_sweep import ROWS, SETS, TIERS, TOPS, WATCHED, cells, known
-from experiments.bench.rows import stack_name
+from experiments.bench import guards
+from experiments.bench.column_report import column_lines
+from experiments.bench.defense_stacks import AIMS, SEEDS, SETS, TOPS, WATCHED
+from experiments.bench.defense_sweep import LABELS, ROWS, Cell, cells, known
+from experiments.bench.rows import put, spread, stack_name
 from vfl.metrics.tradeoff import pareto_front
 
 Row = Mapping[str, Any]
-BEGIN, END = "<!-- rows: begin -->", "<!-- rows: end -->"
 TOLD_SETS = {"synthetic_ads": "generator, CVR 0.6 %", "criteo": "Criteo, 10,000 rows"}
 TOLD_TOPS = {"linear": "linear top", "hidden": "top with one hidden layer"}
 ATTACKS = {"norm": "norm", "direction": "direction", "hint_norm": "hint", "likelihood_ratio": "ratio"}
@@ -45,24 +47,32 @@ class Group:
     @property
     def worst(self) -> tuple[str, list[float]]:
         """The attack whose sign-free leak AUC is greatest on average, and that by seed."""
-        by_attack = {name: self.leak(name, "sign_free") for name in ATTACKS}
+        by_attack = {name: found for name in ATTACKS if (found := self.leak(name, "sign_free"))}
         name = max(by_attack, key=lambda each: statistics.mean(by_attack[each]))
         return name, by_attack[name]
 
     def leak(self, attack: str, figure: str) -> list[float]:
-        """Return a figure of an attack by seed; 0.5 where the attack failed or marked nothing."""
-        return [0.5 if (found := row["leakage"][attack].get(figure)) is None else found for row in self.rows]
+        """Return a figure of an attack by seed; none at all where it failed at one, for that says nothing of safety.
+
+        It is 0.5 where the attack went well and no batch could be marked.
+        """
+        told = [row["leakage"][attack] for row in self.rows]
+        return [] if any("error" in each for each in told) else [_or_chance(each.get(figure)) for each in told]
 
     def chance(self, attack: str) -> float:
         """Return what random scores would give the sign-free leak AUC of an attack."""
         return statistics.mean(row["leakage"][attack]["chance"]["sign_free"] for row in self.rows)
 
 
+def _or_chance(value: float | None) -> float:
+    return 0.5 if value is None else value
+
+
 def groups(found: Mapping[str, Row], data: str, top: str) -> list[Group]:
     """Return the groups that have a row, in the order of the sweep."""
     made: list[Group] = []
-    for stack in (stack for tier in TIERS for stack in tier):
-        keys = [cell.key for cell in cells((data,)) if cell.top == top and cell.stack == stack]
+    for stack in AIMS[LABELS].stacks:
+        keys = [Cell(data, top, seed, stack).key for seed in range(SEEDS)]
         rows = tuple(found[key] for key in keys if key in found)
         if rows:
             made.append(Group(stack, rows))
@@ -78,7 +88,11 @@ def lines(rows: Path) -> Iterator[str]:
             if made:
                 yield from _table(f"{TOLD_SETS[data]}, {TOLD_TOPS[top]}", made)
     yield from _mixpro(found)
+    yield from column_lines(found)
     yield from _guards(found)
+    yield "### Guards where a publisher spoils a share of its rows"
+    yield ""
+    yield from guards.table(rows.parent / guards.ROWS.name)
     yield from _left_out(found)
 
 
@@ -103,7 +117,7 @@ def _table(title: str, made: Sequence[Group]) -> Iterator[str]:
             spread(leaks),
             ATTACKS[worst],
             f"{group.chance(worst):.3f}",
-            f"{statistics.mean(group.leak('likelihood_ratio', 'upper')):.3f}",
+            f"{statistics.mean(upper):.3f}" if (upper := group.leak("likelihood_ratio", "upper")) else "failed",
             "none" if epsilon is None else f"{epsilon:.3g}",
             str(len(group.rows)),
         ]
@@ -162,33 +176,20 @@ def _guards(found: Mapping[str, Row]) -> Iterator[str]:
 
 
 def _left_out(found: Mapping[str, Row]) -> Iterator[str]:
-    missing: dict[tuple[str, str], dict[str, int]] = {}
+    missing: dict[tuple[str, str, str], dict[str, int]] = {}
     for cell in cells():
         if cell.key not in found:
             name = stack_name(cell.stack)
-            by_name = missing.setdefault((cell.data, cell.top), {})
+            by_name = missing.setdefault((cell.aim, cell.data, cell.top), {})
             by_name[name] = by_name.get(name, 0) + 1
     yield "### Not run"
     yield ""
     if not missing:
         yield "Every cell of the sweep was run."
-    for (data, top), names in missing.items():
+    for (aim, data, top), names in missing.items():
         told = ", ".join(f"{name} ({count} seeds)" for name, count in names.items())
-        yield f"- {TOLD_SETS[data]}, {TOLD_TOPS[top]}: {told}"
-
-
-def spread(values: Sequence[float], sign: bool = False) -> str:
-    """Return the mean with the least and the greatest value."""
-    form = "+.3f" if sign else ".3f"
-    mean = format(statistics.mean(values), form)
-    return mean if len(values) < 2 else f"{mean} [{format(min(values), form)}, {format(max(values), form)}]"
-
-
-def write(page: Path, rows: Path) -> None:
-    """Put the tables between the marks of a page."""
-    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    page.write_text("\n".join([head + BEGIN, "", *lines(rows), "", END + tail]), encoding="utf-8")
+        where = f"{TOLD_SETS.get(data, data)}, {TOLD_TOPS.get(top, top)}"
+        yield f"- {where}{'' if aim == LABELS else f', {aim}'}: {told}"
 
 
 def main() -> None:
@@ -198,7 +199,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     if options.write:
-        write(options.write, options.rows)
+        put(options.write, lines(options.rows))
     else:
         sys.stdout.write("\n".join(lines(options.rows)) + "\n")
 

@@ -1,6 +1,7 @@
 """Vertical logistic regression with a noised residue: what accuracy is left, and what the residues still tell.
 
-`python -m experiments.bench.residue` makes the runs that have no row yet and prints the tables.
+`python -m experiments.bench.residue` makes the runs that have no row yet and prints the tables; `--write
+docs/results/residue.md` puts them between that page's two marks.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.rows import add_row, read_rows, stack_name
+from experiments.bench.rows import add_row, put, read_rows, stack_name
 from experiments.progress import Silent
 from experiments.run import Shared, simulate
 from experiments.schema import Config
@@ -57,7 +58,7 @@ class Regime:
 REGIMES = {
     "breast_cancer, batches of 16": Regime("breast_cancer", 1, 16, 10, 0.05, 10, (*ADDITIVE, *OTHERS)),
     "breast_cancer, 500 steps on all rows": Regime("breast_cancer", 1, 512, 500, 0.01, 10, ADDITIVE, every=50),
-    "digits, batches of 16": Regime("digits", 10, 16, 10, 0.05, 3, ADDITIVE),
+    "digits, batches of 16": Regime("digits", 10, 16, 10, 0.05, 10, ADDITIVE),
 }
 
 
@@ -117,7 +118,7 @@ def make(rows: Path, seconds: float) -> None:
     """Make the runs that have no row yet until `seconds` are over."""
     began = time.monotonic()
     with Isolation() as isolation, tempfile.TemporaryDirectory(prefix="vfl-residue-") as folder:
-        shared = Shared(isolation, Path(folder) / "references")
+        shared = Shared(isolation, Path(folder) / "references", Path(folder) / "alignments")
         for place, cell in enumerate(cells()):
             if cell.key in known(rows):
                 continue
@@ -171,9 +172,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.bench.residue", description=__doc__)
     parser.add_argument("--rows", type=Path, default=ROWS)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--write", type=Path, help="put the tables into this page")
     options = parser.parse_args()
     make(options.rows, options.seconds)
-    sys.stdout.write("\n".join(table(options.rows)) + "\n")
+    if options.write:
+        put(options.write, table(options.rows))
+    else:
+        sys.stdout.write("\n".join(table(options.rows)) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+BEGIN, END = "<!-- rows: begin -->", "<!-- rows: end -->"
+"""What a page has before and after the lines that are made from rows."""
 
 
 def read_rows(place: Path) -> list[dict[str, Any]]:
@@ -25,3 +29,17 @@ def stack_name(stack: Sequence[Mapping[str, Any]]) -> str:
     """Return what a stack of defenses is called in a table."""
     told = [" ".join([each["name"], *(f"{k}={v}" for k, v in each.items() if k != "name")]) for each in stack]
     return " + ".join(told) or "none"
+
+
+def spread(values: Sequence[float], sign: bool = False) -> str:
+    """Return the mean with the least and the greatest value."""
+    form = "+.3f" if sign else ".3f"
+    mean = format(statistics.mean(values), form)
+    return mean if len(values) < 2 else f"{mean} [{format(min(values), form)}, {format(max(values), form)}]"
+
+
+def put(page: Path, lines: Iterable[str]) -> None:
+    """Put lines between the marks of a page."""
+    head, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    page.write_text("\n".join([head + BEGIN, "", *lines, "", END + tail]), encoding="utf-8")

@@ -49,6 +49,11 @@ BACKENDS: dict[str, dict[str, Any]] = {
 }
 """The grid is the name's start; a stale one sends gradients a round late, `+default` records and seals. `split` has no
 grid: it bounds what one thread can reach, see `split_loop`."""
+NAMED = (
+    *itertools.product(("local", "ray", "ray_stale"), ("W0", "W"), BATCHES),
+    ("ray+default", "W0", 1024),
+)
+"""The figures that a comparison of versions wants: backend, workload, batch."""
 STEPS_A_CALL = 16
 
 
@@ -136,9 +141,9 @@ def play_rounds(grid: PartyGrid, config: Config) -> Callable[[], int]:
 
 
 def plain_loop(config: Config) -> Callable[[], int]:
-    """Return a call that trains the same network by a plain loop over slices, with the same fused Adam."""
+    """Return a call that trains the same network by a plain loop over slices, with torch's own fused Adam."""
     central = central_of(config)
-    optimizer = central.optimizer(central.modules.parameters())
+    optimizer = torch.optim.Adam(central.modules.parameters(), lr=config.train.lr, fused=True)
     steps = endless(config, central.rows)
 
     def train(step: Step) -> int:

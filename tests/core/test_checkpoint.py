@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vfl import checkpoint
+from vfl.adam import Adam
 from vfl.errors import DataError
 
 
@@ -20,6 +21,7 @@ def network() -> nn.Module:
 OPTIMIZERS = {
     "adam": lambda it: torch.optim.Adam(it, lr=0.01),
     "adam fused": lambda it: torch.optim.Adam(it, lr=0.01, fused=True),
+    "adam of ours": lambda it: Adam(it, 0.01),
     "amsgrad": lambda it: torch.optim.Adam(it, lr=0.01, amsgrad=True, weight_decay=0.1),
     "sgd": lambda it: torch.optim.SGD(it, lr=0.1, fused=True),
     "momentum": lambda it: torch.optim.SGD(it, lr=0.1, momentum=0.9, nesterov=True),

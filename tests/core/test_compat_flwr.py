@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from flwr.app import Array, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from vfl.compat_flwr import array, identify, reply, request, texts
+from vfl.compat_flwr import array, arrays, bundle, identify, metrics, reply, request, texts
 
 
 def fields(message: Message) -> dict[str, object]:
@@ -47,3 +47,21 @@ def test_a_record_of_texts_is_flowers_own() -> None:
     assert made.object_id == theirs.object_id
     with pytest.raises(TypeError):
         made["c"] = object()
+
+
+def test_records_are_flowers_own_and_still_check_what_is_added() -> None:
+    body = Array("<f4", (1, 2), "vfl.raw.v1", b"12345678")
+    made = bundle({"report": metrics({"loss": 0.5})}, [("embedding/a/b/1", arrays({"body": body}))])
+    theirs = RecordDict({"report": MetricRecord({"loss": 0.5}), "embedding/a/b/1": ArrayRecord({"body": body})})
+    assert made == theirs
+    assert made.object_id == theirs.object_id
+    assert made["embedding/a/b/1"].is_dirty == theirs["embedding/a/b/1"].is_dirty
+    for record, value in ((made, 1), (made["report"], object()), (made["embedding/a/b/1"], b"")):
+        with pytest.raises(TypeError):
+            record["c"] = value
+
+
+def test_figures_that_are_no_plain_numbers_go_through_flowers_own_check() -> None:
+    assert metrics({"rows": 3}) == MetricRecord({"rows": 3})
+    with pytest.raises(TypeError):
+        metrics({"loss": "low"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
+from threading import Event, Thread, Timer
 
 import numpy as np
 import pytest
@@ -105,16 +106,63 @@ def test_nothing_is_written_before_there_is_anything(tmp_path):
     assert load_view([tmp_path / "deep" / "down"], (US,), 2).sent == ()
 
 
-def test_memory_holds_at_most_one_chunk(tmp_path, monkeypatch):
+def test_a_full_chunk_is_written_while_the_next_fills(tmp_path, monkeypatch):
+    """The second chunk fills while the disk is busy with the first, and then waits, so that memory holds two."""
+    one_step, busy, began = sum(body_bytes(encode(e, "raw")[1]) for _, e in traffic(0)), Event(), []
+    whole = store.write_whole
+    monkeypatch.setattr(store, "CHUNK_BYTES", one_step)
+    monkeypatch.setattr(store, "write_whole", lambda *args: (began.append(args[0]), busy.wait(30), whole(*args)))
+    writer = TranscriptWriter(tmp_path, 1)
+
+    def play(step: int) -> None:
+        for way, envelope in traffic(step):
+            writer.add(step, way, *encode(envelope, "raw"))
+
+    play(0)
+    second = Thread(target=play, args=(1,))
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    assert chunks(tmp_path) == []
+    busy.set()
+    second.join(30)
+    writer.flush()
+    assert steps_in(tmp_path) == [0, 1]
+    assert len(began) == 2
+
+
+def test_a_chunk_that_could_not_be_written_is_told_by_the_next_or_by_flush(tmp_path, monkeypatch):
+    def full(*args: object) -> None:
+        raise OSError("disk full")
+
+    writer = TranscriptWriter(tmp_path, 1)
+    writer.add(0, "sent", *encode(traffic(0)[0][1], "raw"))
+    monkeypatch.setattr(store, "write_whole", full)
+    with pytest.raises(OSError, match="disk full"):
+        writer.flush()
+
+
+def test_who_opens_a_folder_anew_waits_for_what_is_under_way(tmp_path, monkeypatch):
+    """A party that is made anew cuts its transcript back; a chunk of its former self must not come after that."""
+    busy, whole = Event(), store.write_whole
+    monkeypatch.setattr(store, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(store, "write_whole", lambda *args: (busy.wait(30), whole(*args)))
+    TranscriptWriter(tmp_path, 1).add(7, "sent", *encode(traffic(7)[0][1], "raw"))
+    Timer(0.2, busy.set).start()
+    TranscriptWriter(tmp_path, 1).cut_back(5)
+    assert chunks(tmp_path) == []
+
+
+def test_memory_holds_at_most_two_chunks(tmp_path, monkeypatch):
     one_step = sum(body_bytes(encode(envelope, "raw")[1]) for _, envelope in traffic(0))
     monkeypatch.setattr(store, "CHUNK_BYTES", 3 * one_step)
     writer = TranscriptWriter(tmp_path, 1)
     for step in range(10):
         for way, envelope in traffic(step):
             writer.add(step, way, *encode(envelope, "raw"))
-    assert [path.name[:25] for path in chunks(tmp_path)] == [f"chunk-{at:09d}-{at + 2:09d}" for at in (0, 3, 6)]
-    assert steps_in(tmp_path) == list(range(9))
     writer.flush()
+    ends = [(0, 2), (3, 5), (6, 8), (9, 9)]
+    assert [path.name[:25] for path in chunks(tmp_path)] == [f"chunk-{first:09d}-{last:09d}" for first, last in ends]
     assert steps_in(tmp_path) == list(range(10))
     assert [e.step for e in load_view([tmp_path], (US,), 2).received] == list(range(10))
 

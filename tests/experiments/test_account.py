@@ -72,6 +72,15 @@ def test_noise_is_calibrated_to_a_target(capsys):
         (defended({"name": "tpsl", "party": "publisher"}), "defense.0.party: got 'publisher'"),
         (defended({"name": "dp_sgd", "party": "advertiser"}), "defense.0.party: got 'advertiser'"),
         (defended({"name": "clipped_gaussian", "on": "gradient", "party": "publisher"}), "allowed advertiser"),
+        ([*defended({"name": "grad_perturb"}), "--set", "method=risa"], "not 'risa', which sends or trains on rows"),
+        ([*defended({"name": "grad_perturb"}), "--set", "method=secure_sum"], "which has no gradients by class"),
+        ([*defended({"name": "clipped_gaussian"}), "--set", "method=fedcvt"], "not 'fedcvt', which sends or trains on"),
+        ([*defended({"name": "tpsl"}), "--set", "method=local"], "not 'local', which sends or trains on rows"),
+        ([*defended({"name": "dp_sgd"}), "--set", "method=fedbcd"], "not 'fedbcd', which sends or trains on rows"),
+        ([*defended({"name": "grad_perturb"}), "--set", "train.batches_per_message=2"], "no gradients by class"),
+        ([*defended({"name": "clipped_gaussian"}), "--set", "faults.without=impute"], "steps played again"),
+        (defended({"name": "grad_perturb"}, {"name": "kdk"}), "kdk beside it lets rows of a batch change each other"),
+        (defended({"name": "clipped_laplace", "on": "gradient"}, {"name": "lp_2st"}), "lp_2st beside it lets rows"),
     ],
 )
 def test_what_cannot_be_accounted_is_refused_in_one_line(capsys, arguments, said):

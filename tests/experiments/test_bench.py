@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments.bench.__main__ import main
+from experiments.bench.figures import Figure
+from experiments.bench.page import update
 from experiments.bench.scale import exponent
 from vfl.errors import DataError
 
@@ -67,3 +69,20 @@ def test_compare_refuses_what_is_no_report(tmp_path: Path) -> None:
 
 def test_an_exponent_is_the_power_of_a_power_law() -> None:
     assert exponent([1, 2, 8], [3, 6 * 2**0.5, 24 * 8**0.5]) == pytest.approx(1.5)
+
+
+def test_figures_replace_their_rows_on_a_page_and_leave_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    head = "| figure | samples/s | plain loop | ratio [least, greatest] | target |\n| --- | ---: | ---: | --- | --- |\n"
+    kept = "| throughput/ray/W0/256 | 3 | 4 | 0.7 | |\n"
+    path.write_text(f"Text\n\nMachine: old\n\n{head}{kept}| throughput/local/W0/256 | 1 | 2 | 0.5 | |\n\nMore\n")
+    low = Figure("throughput/local/W0/256", 1234.5, "samples/s", 2469.0, 0.5, 5, (0.4, 0.6))
+    new = Figure("throughput/local/W/256", 10.0, "samples/s", 10.0, 1.0, 5, (0.9, 1.1))
+    update(path, [low, new], {"cpu": "C", "cores": 2, "python": "3", "torch": "2"})
+    text = path.read_text()
+    assert f"{head}{kept}| throughput/local/W0/256 | 1,234 | 2,469 | 0.500 [0.40, 0.60] | 0.85: **not met** |\n" in text
+    assert "| throughput/local/W/256 | 10 | 10 | 1.000 [0.90, 1.10] |  |\n\nMore\n" in text
+    assert "\n\nMachine: C, 2 cores" in text
+    (tmp_path / "other.md").write_text("nothing\n")
+    with pytest.raises(DataError, match="got 0 tables"):
+        update(tmp_path / "other.md", [low], {"cpu": "C", "cores": 2, "python": "3", "torch": "2"})

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.bench.defense_report import BEGIN, END, lines
-from experiments.bench.defense_sweep import ROWS, SEEDS, SETS, TIERS, TOPS, Cell, cells, known
-from experiments.bench.rows import add_row, read_rows, stack_name
+from experiments.bench import residue
+from experiments.bench.defense_report import lines
+from experiments.bench.defense_stacks import AIMS, SEEDS
+from experiments.bench.defense_sweep import ROWS, Cell, cells, known
+from experiments.bench.rows import BEGIN, END, add_row, read_rows, stack_name
 from vfl.privacy.ledger import void
 from vfl.registry import build
 
@@ -16,13 +18,13 @@ PAGE = Path("docs/results/defenses.md")
 
 
 def test_every_stack_can_be_built():
-    for stack in (stack for tier in TIERS for stack in tier):
+    for stack in (stack for aim in AIMS.values() for stack in aim.stacks):
         assert not void([build("defense", spec) for spec in stack])
 
 
 def test_cells_are_all_combinations_once():
     keys = [cell.key for cell in cells()]
-    assert len(set(keys)) == len(keys) == sum(map(len, TIERS)) * SEEDS * len(SETS) * len(TOPS)
+    assert len(set(keys)) == len(keys) == sum(len(aim.stacks) * SEEDS * len(aim.order) for aim in AIMS.values())
 
 
 def row(leak: float, auc: float, seed: int, stack: list) -> dict:
@@ -50,7 +52,31 @@ def test_stacks_are_named_by_what_they_hold(stack, name):
     assert stack_name(stack) == name
 
 
-def test_the_page_shows_what_the_rows_say():
-    page = PAGE.read_text(encoding="utf-8")
-    shown = page.partition(BEGIN)[2].partition(END)[0].strip()
-    assert shown == "\n".join(lines(ROWS)).strip()
+@pytest.mark.parametrize(
+    ("page", "made"),
+    [(PAGE, lambda: lines(ROWS)), (Path("docs/results/residue.md"), lambda: residue.table(residue.ROWS))],
+    ids=["defenses", "residue"],
+)
+def test_the_page_shows_what_the_rows_say(page, made):
+    shown = page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0].strip()
+    assert shown == "\n".join(made()).strip()
+
+
+def test_an_attack_that_failed_makes_nothing_safe(tmp_path):
+    failed = row(0.9, 0.7, 0, [{"name": "max_norm"}])
+    failed["leakage"]["likelihood_ratio"] = {"error": "it failed"}
+    add_row(tmp_path / "criteo.jsonl", failed)
+    (line,) = [line for line in lines(tmp_path) if "max_norm**" in line]
+    cut = [part.strip() for part in line.strip("|").split("|")]
+    assert cut[3:7] == ["0.600", "norm", "0.550", "failed"]
+
+
+def test_columns_are_shown_beside_what_is_known_without_them(tmp_path):
+    told = {"nmse": 0.4, "prior_only": 1.0, "upper": 0.3, "controls": {}}
+    for stack, error, auc in ([], 0.4, 0.7), ([{"name": "dropout", "rate": 0.5}], 1.2, 0.69):
+        made = {"aim": "columns", "data": "synthetic_ads", "top": "linear", "seed": 0, "defense": stack}
+        leakage = {"decoder": {**told, "nmse": error}}
+        add_row(tmp_path / "a.jsonl", {**made, "test": {"auc": auc}, "leakage": leakage, "epsilon": None})
+    (line,) = [line for line in lines(tmp_path) if line.startswith("| dropout rate=0.5 |")]
+    cut = [part.strip() for part in line.strip("|").split("|")]
+    assert cut == ["dropout rate=0.5", "0.690", "+0.010", "1.200", "0.300", "1.000", "none", "1"]

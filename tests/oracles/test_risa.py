@@ -12,10 +12,13 @@ from harness import config, train
 from experiments.plan import open_world, party_specs
 from experiments.schema import Config
 from parties.judging import judge
+from tests.oracles.method_desk import ALIGNED, BESIDE, WIDTH, Bottom, Rows, desk, mail
+from vfl.evidence import evidence, fuse, opinion
 from vfl.methods._choosing import choose, growing, trusted
+from vfl.methods.risa import Risa
 from vfl.registry import build
 from vfl.seeds import Seeds
-from vfl.types import Role
+from vfl.types import Envelope, Kind, Pool, Role, Step
 
 SPLIT = {"name": "columns", "publisher": [f"px_{r}_{c}" for r in range(8) for c in range(4)]}
 SPLIT["advertiser"] = [f"px_{r}_{c}" for r in range(8) for c in range(4, 8)]
@@ -124,3 +127,51 @@ def test_default_attacks_refuse_no_data_set_of_ten_classes():
     assert len(open_world(Config.model_validate({"data": "digits"})).described.classes) == 10
     with pytest.raises(ConfigError, match="allowed 2 with attack"):
         open_world(Config.model_validate({"data": "digits", "attack": ["norm"]}))
+
+
+THEIRS = torch.tensor([200, 201])
+"""Two rows that only the publisher holds."""
+
+
+def test_a_publishers_rows_count_for_their_weight_and_their_own_half():
+    """Plain cross-entropy over all three kinds of rows; a half that is missing is the mean of aligned rows."""
+    torch.manual_seed(5)
+    bottom, top, sent = Bottom(), torch.nn.Linear(2 * WIDTH, 1), torch.randn(ALIGNED + 2, WIDTH)
+    side = Risa(evidence_weight=0.0, publisher_weight=0.3).advertiser(desk(Role.ADVERTISER, bottom, top))
+    rows = torch.cat([torch.arange(ALIGNED), THEIRS])
+    side.own(BESIDE, {})
+    came = {"publisher": Envelope(0, Kind.EMBEDDING, "publisher", "advertiser", rows, sent.clone())}
+    found = side.fuse(BESIDE, came).bodies["publisher"]
+
+    aligned, own = Rows().batch(BESIDE), Rows().take(Rows().handles(Pool.LEFTOVER))
+    leaf = sent.clone().requires_grad_()
+    theirs, ours = sent[:ALIGNED].mean(dim=0), bottom(aligned).detach().mean(dim=0)
+    blocks = [
+        (torch.cat([leaf[:ALIGNED], bottom(aligned)], dim=1), aligned.labels, 1.0),
+        (torch.cat([theirs.expand(len(own.rows), -1), bottom(own)], dim=1), own.labels, 1.0),
+        (torch.cat([leaf[ALIGNED:], ours.expand(2, -1)], dim=1), torch.zeros(2), 0.3),
+    ]
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    losses = [w * entropy(top(x)[:, 0], y.float(), reduction="sum") for x, y, w in blocks]
+    total = sum(weight * len(labels) for _, labels, weight in blocks)
+    (expected,) = torch.autograd.grad(torch.stack(losses).sum() / total, leaf)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_an_imputed_party_votes_only_if_it_is_let(weight):
+    torch.manual_seed(6)
+    side = Risa(imputed_weight=weight).advertiser(desk(Role.ADVERTISER))
+    aligned, body = torch.randn(ALIGNED, WIDTH), torch.randn(2, WIDTH)
+    side.own(BESIDE, {})
+    side.fuse(BESIDE, mail(aligned))
+    heads = side.parts["heads"]
+    with torch.no_grad():
+        alone = opinion(evidence(heads["publisher"](body), "exp") + 1)
+        imputed = side.parts["bottom"](Rows().batch(BESIDE)).mean(dim=0).expand(2, -1)
+        other = opinion(evidence(heads["advertiser"](imputed), "exp") + 1)
+    step = Step(1, "assess_1", Pool.LEFTOVER, size=2, of=2)
+    side.assess(step, {"publisher": Envelope(1, Kind.EMBEDDING, "publisher", "advertiser", THEIRS, body)})
+    expected = alone if not weight else fuse([alone, other], "yager")
+    torch.testing.assert_close(side.loose()["assessed/publisher/scores"], expected.uncertainty[:, 0])
+    assert side.loose()["assessed/publisher/classes"].tolist() == expected.expected.argmax(dim=1).tolist()

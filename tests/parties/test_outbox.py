@@ -137,6 +137,15 @@ def test_random_streams_are_one_for_each_step_destination_and_place():
     assert drawn[0][4] == expected
 
 
+def test_a_step_played_again_without_a_party_draws_other_noise():
+    """The body differs by then, and the same noise twice would leave the difference bare."""
+    defense = told()
+    for without in ((), (), (OTHER,)):
+        outbox(defense, without=without).send(gradient())
+    first, again, alone = (draw for _, _, draw in defense.heard)
+    assert first == again != alone
+
+
 def test_a_defense_is_told_the_senders_own_labels_of_the_rows():
     defense = told()
     outbox(defense).send(gradient(7))

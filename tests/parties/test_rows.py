@@ -19,6 +19,7 @@ from vfl.coordinator import phase_steps
 from vfl.data.breast_cancer import BreastCancer
 from vfl.data.cut import ALL
 from vfl.data.shard import load_ids
+from vfl.errors import DataError
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
 from vfl.types import Phase, Pool, Role, Step
@@ -44,6 +45,15 @@ def test_the_table_left_for_after_the_run_holds_aligned_rows_alone():
     assert torch.equal(table.rows, torch.arange(TRAIN + VALID + TEST))
     assert torch.equal(person[table.numeric[:, 0].long()], person[table.categorical[:, 0]])
     assert len(table.numeric) == len(table.categorical) == TRAIN + VALID + TEST
+
+
+def test_more_rows_than_there_are_handles_are_refused_where_two_would_share_one():
+    order, only = torch.arange(8), torch.arange(8, 12)
+    table = Resident(torch.zeros(12, 1), torch.zeros(12, 0, dtype=torch.int64))
+    found = Rows(table, Alignment(order, 8, 0, 0, only), None, Seeds(9).scope("shared"), base=7)
+    assert found.handles(Pool.TRAIN).tolist() == list(range(8))
+    with pytest.raises(DataError, match="got 8 aligned rows and 4 of one party alone, allowed 7 and"):
+        found.handles(Pool.LEFTOVER)
 
 
 def epoch(rows: Rows, number: int = 0, size: int = 16) -> list[torch.Tensor]:

@@ -53,7 +53,7 @@ class EcdhPsi:
     reached, not who that is: a channel must.
 
     Not covered: a party that lies about its ids. The advertiser may ask for any id it can name, one for each entry it
-    sends, so a publisher that must bound this bounds the number of entries. Arithmetic is not in constant time.
+    sends, and nothing here bounds how many; a publisher sees the number. Arithmetic is not in constant time.
 
     `group` is `p256` (ids hashed to the curve as RFC 9380 does, x-coordinates sent, every received point checked to be
     on the curve) or `x25519`, twice as fast and weaker: an id's SHA-256 is taken for a u-coordinate as it is, so half

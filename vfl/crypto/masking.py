@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from functools import lru_cache, partial
+from functools import cache, partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from threading import Thread
@@ -117,7 +117,7 @@ def _done(result: bytes) -> Future[bytes]:
     return future
 
 
-@lru_cache(maxsize=1)
+@cache  # one for each number of helpers: none is dropped with its processes at work
 def _pool(helpers: int) -> ProcessPoolExecutor:
     """Return helping processes; they stay for the life of this one, as their start takes longer than a chunk."""
     return ProcessPoolExecutor(helpers, mp_context=get_context("spawn"), initializer=_end_with_parent)

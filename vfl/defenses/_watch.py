@@ -29,6 +29,12 @@ def check_warm_up(warm_up: int) -> None:
         raise ValueError(f"warm_up: got {warm_up}, allowed whole numbers from 1; 20 batches are moderate")
 
 
+def check_decay(decay: float) -> None:
+    """Raise `ValueError` for a share of the past that never fades or is none."""
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay: got {decay}, allowed from 0 to below 1; 0 forgets at once, 0.95 in some 20 batches")
+
+
 def unsuspicious(body: Tensor) -> Verdict:
     """Return the verdict on a message of which nothing can be said."""
     rows = len(body)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vfl.defenses import Act, ReceiveContext, State, Verdict
 from vfl.defenses._noise import check_positive
-from vfl.defenses._watch import check_act, check_warm_up, unsuspicious
+from vfl.defenses._watch import check_act, check_decay, check_warm_up, unsuspicious
 from vfl.types import Batch, Kind, PartyId, Role
 
 _BUCKETS, _RIDGE, _SMALL = 32, 1e-3, 1e-12
@@ -51,8 +51,7 @@ class Consistency:
         check_positive(deviations=self.deviations)
         check_warm_up(self.warm_up)
         check_act(self.act)
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay: got {self.decay}, allowed from 0 to below 1; 0.95 remembers some 20 batches")
+        check_decay(self.decay)
 
     def init(self) -> State:
         """Return the empty state; with batches it has their number and each predictor's sums and scores."""

@@ -36,6 +36,8 @@ class GradPerturb:
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
     counters: ClassVar[tuple[Counter, ...]] = ({"name": "averaging"},)
+    by_class: ClassVar[bool] = True
+    """It needs what a gradient would be by class."""
 
     def __post_init__(self) -> None:
         check_positive(epsilon=self.epsilon)

@@ -36,6 +36,7 @@ class Kdk:
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
     each_epoch: ClassVar[bool] = False
+    couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_between(0, 1, gap=self.gap)

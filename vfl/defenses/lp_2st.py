@@ -39,6 +39,7 @@ class Lp2st:
     side: ClassVar[Role] = Role.ADVERTISER
     binary_only: ClassVar[bool] = False
     each_epoch: ClassVar[bool] = False
+    couples_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_positive(epsilon=self.epsilon, temperature=self.temperature)

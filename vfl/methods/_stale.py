@@ -7,7 +7,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, Outgoing, body_about
 from vfl.methods import Desk, Parts
 from vfl.types import ADVERTISER, Hop, Kind, Phase, Role, Step
 
@@ -93,7 +93,7 @@ class StalePublisher:
         self._bottom = cast(nn.Module, desk.bottom())
         self._optimizer = desk.train.make_optimizer(self._bottom.parameters())
         self._weights = {parameter.untyped_storage().data_ptr() for parameter in self._bottom.parameters()}
-        self._waiting: list[tuple[Step, Tensor]] = []
+        self._waiting: list[tuple[Step, Tensor, Tensor]] = []
 
     @property
     def parts(self) -> Parts:
@@ -105,21 +105,22 @@ class StalePublisher:
         batch = self._desk.batch(step)
         with torch.autograd.graph.saved_tensors_hooks(self._stash, lambda saved: saved):
             embedding: Tensor = self._bottom(batch)
-        self._waiting.append((step, embedding))
+        self._waiting.append((step, batch.rows, embedding))
         return Outgoing(batch.rows, {ADVERTISER: embedding})
 
     def backward(self, step: Step, mail: Mail) -> Outgoing:
         """Update the bottom model with the gradient of the round before, `(rows, width)`; the first brings none."""
         if not mail:
             return NOTHING
-        (gradient,) = mail.values()
-        made, embedding = self._waiting.pop(0)
+        (envelope,) = mail.values()
+        made, rows, embedding = self._waiting.pop(0)
+        gradient = body_about(envelope, rows)
         self._optimizer.zero_grad()
         penalty = self._desk.penalty(made, {self._desk.party: embedding})
         if penalty is None:
-            embedding.backward(gradient.body)
+            embedding.backward(gradient)
         else:
-            torch.autograd.backward([embedding, penalty], [gradient.body, torch.ones_like(penalty)])
+            torch.autograd.backward([embedding, penalty], [gradient, torch.ones_like(penalty)])
         self._optimizer.step()
         return NOTHING
 

@@ -39,7 +39,7 @@ class Celu:
     threshold: float = 0.5
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
-    heeds: ClassVar[frozenset[str]] = frozenset({"labels"})
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "releases", "classes"})
 
     def __post_init__(self) -> None:
         if min(self.local_steps, self.cache) < 1 or not -1 <= self.threshold <= 1:

@@ -36,7 +36,7 @@ class Fedbcd:
     order: Literal["parallel", "sequential"] = "parallel"
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
-    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "penalty"})
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "penalty", "releases", "classes"})
 
     def __post_init__(self) -> None:
         if self.local_steps < 1:

@@ -62,7 +62,9 @@ class Fedcvt:
     def __post_init__(self) -> None:
         weights = (self.common_weight, self.overlap_weight, self.estimate_weight, self.attention_weight)
         if self.temperature <= 0 or self.keys < 1 or self.min_steps < 0 or min(weights) < 0:
-            raise ValueError("got temperature, keys, min_steps or a weight out of range, allowed above 0; raise it")
+            raise ValueError(
+                "got temperature, keys, min_steps or a weight too low, allowed 0 or more, keys 1; raise it"
+            )
         if len(self.thresholds) != 3 or not all(0 <= each <= 1 for each in self.thresholds):
             raise ValueError(
                 f"got thresholds={self.thresholds}, allowed three shares: joint, advertiser's, publisher's"

@@ -37,7 +37,7 @@ class Fedud:
 
     def __post_init__(self) -> None:
         if min(self.warm_steps, self.min_steps) < 0 or self.refit_every < 1:
-            raise ValueError("got steps below 0 or refit_every below 1; raise it")
+            raise ValueError("got warm_steps or min_steps below 0, or refit_every below 1; raise it")
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return aligned rows alone, then all rows with labels, each for `train.epochs`."""

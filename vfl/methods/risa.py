@@ -103,7 +103,7 @@ class Risa:
 
     def __post_init__(self) -> None:
         if min(self.warm_steps, self.round_steps, self.refit_every) < 1:
-            raise ValueError("got steps or refit_every below 1, allowed 1 or more; raise it")
+            raise ValueError("got warm_steps, round_steps or refit_every below 1, allowed 1 or more; raise it")
         if not 1 <= self.rounds <= MOST_ROUNDS:
             raise ValueError(f"got rounds={self.rounds}, allowed 1 to {MOST_ROUNDS}; change it")
         if min(self.head_steps, self.anneal_steps) < 0:

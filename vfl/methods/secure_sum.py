@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vfl.crypto.pairwise import from_fixed, mask, shared_key, to_fixed
 from vfl.errors import ConfigError, WireError
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, Outgoing, bodies_about
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import Desk, TrainOptions
 from vfl.methods.vanilla import EVALUATE, TRAIN, VanillaAdvertiser, VanillaPublisher, valid_report
@@ -48,7 +48,7 @@ class SecureSum:
     """
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
-    heeds: ClassVar[frozenset[str]] = frozenset({"labels"})
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "releases", "weights"})
     masked: ClassVar[bool] = True
     """Embeddings are sent as integers that mean nothing by themselves: no defense can act on them."""
 
@@ -139,7 +139,7 @@ class SummingAdvertiser(VanillaAdvertiser):
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Run the top forward and backward on the sum, and send its gradient to every publisher."""
         batch = self._desk.batch(step)
-        total = self._sum(mail).requires_grad_()
+        total = self._sum(mail, batch.rows).requires_grad_()
         loss = classification_loss(self._top(self._beside(total, self._own_leaf)), cast(Tensor, batch.labels))
         loss.backward()
         self._loss = loss.item()
@@ -150,13 +150,13 @@ class SummingAdvertiser(VanillaAdvertiser):
         batch = self._desk.batch(step)
         with torch.no_grad():
             own = None if self._bottom is None else self._bottom(batch)
-            logits = self._top(self._beside(self._sum(mail), own))
+            logits = self._top(self._beside(self._sum(mail, batch.rows), own))
         return Outgoing(batch.rows, {"referee": probabilities(logits)}, report=valid_report(step, batch, logits))
 
-    def _sum(self, mail: Mail) -> Tensor:
+    def _sum(self, mail: Mail, rows: Tensor) -> Tensor:
         """Return the sum of the embeddings; int64 wraps modulo 2**64, in which the masks cancel."""
-        bodies = [mail[party].body for party in self._desk.publishers]
-        return from_fixed(torch.stack(bodies).sum(dim=0))
+        bodies = bodies_about(mail, self._desk.publishers, rows)
+        return from_fixed(torch.stack(list(bodies.values())).sum(dim=0))
 
     def _beside(self, total: Tensor, own: Tensor | None) -> Tensor:
         return total if own is None else torch.cat([total, own], dim=1)

@@ -9,6 +9,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from vfl.exchange import bodies_about, body_about
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, Side, TrainOptions, _several, _stale
 from vfl.types import Batch, Hop, Kind, PartyId, Phase, Role, Step
@@ -45,8 +46,13 @@ class Vanilla:
     """
 
     evaluate: ClassVar[tuple[Hop, ...]] = EVALUATE
-    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "penalty"})
-    """Which defenses beside those of messages and networks are obeyed: labels they make, terms they add to the loss."""
+    heeds: ClassVar[frozenset[str]] = frozenset({"labels", "penalty", "releases", "weights", "classes"})
+    """What of defenses is obeyed beside messages and networks, and what their guarantees may count on.
+
+    `labels` that they make and `penalty` terms are obeyed. `releases`: a row is sent once an epoch and kind, and until
+    noise is added what is sent of it depends on no other row but by the weights. `weights`: a bottom takes one backward
+    pass of one forward pass a batch. `classes`: gradients can be had by class. A method that does not say so has none.
+    """
 
     def phases(self, train: TrainOptions) -> tuple[Phase, ...]:
         """Return the one phase: the aligned rows, epoch after epoch; late gradients need a second to come in."""
@@ -79,6 +85,7 @@ class VanillaPublisher:
         self._bottom = cast(nn.Module, desk.bottom())
         self._optimizer = desk.train.make_optimizer(self._bottom.parameters())
         self._embedding: Tensor | None = None
+        self._rows = torch.empty(0, dtype=torch.int64)
 
     @property
     def bottom(self) -> nn.Module:
@@ -94,19 +101,20 @@ class VanillaPublisher:
         """Send the embedding of the step's rows, `(rows, width)`, and keep its graph for `backward`."""
         batch = self._desk.batch(step)
         embedding: Tensor = self._bottom(batch)
-        self._embedding = embedding
+        self._embedding, self._rows = embedding, batch.rows
         return Outgoing(batch.rows, {self._advertiser: embedding})
 
     def backward(self, step: Step, mail: Mail) -> Outgoing:
         """Update the bottom model with the gradient that came back, `(rows, width)`."""
-        (gradient,) = mail.values()
+        (envelope,) = mail.values()
+        gradient = body_about(envelope, self._rows)
         self._optimizer.zero_grad()
         embedding = cast(Tensor, self._embedding)
         penalty = self._desk.penalty(step, {self._desk.party: embedding})
         if penalty is None:
-            embedding.backward(gradient.body)
+            embedding.backward(gradient)
         else:
-            torch.autograd.backward([embedding, penalty], [gradient.body, torch.ones_like(penalty)])
+            torch.autograd.backward([embedding, penalty], [gradient, torch.ones_like(penalty)])
         self._optimizer.step()
         self._embedding = None
         return NOTHING
@@ -153,7 +161,8 @@ class VanillaAdvertiser:
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Run the top model forward and backward only, so that the publishers' gradients leave early."""
         batch = self._desk.batch(step)
-        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
+        bodies = bodies_about(mail, self._desk.publishers, batch.rows)
+        leaves = {party: body.requires_grad_() for party, body in bodies.items()}
         logits = self._top(self._joined(leaves, self._own_leaf))
         loss = classification_loss(logits, cast(Tensor, batch.labels))
         penalty = self._desk.penalty(step, leaves)
@@ -175,7 +184,7 @@ class VanillaAdvertiser:
         batch = self._desk.batch(step)
         with torch.no_grad():
             own = None if self._bottom is None else self._bottom(batch)
-            logits = self._top(self._joined({party: mail[party].body for party in self._desk.publishers}, own))
+            logits = self._top(self._joined(bodies_about(mail, self._desk.publishers, batch.rows), own))
         return Outgoing(batch.rows, {"referee": probabilities(logits)}, report=valid_report(step, batch, logits))
 
     def _by_class(self, leaves: dict[PartyId, Tensor], own: Tensor | None, party: PartyId) -> Tensor:

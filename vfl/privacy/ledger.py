@@ -101,7 +101,8 @@ def void(defenses: Sequence[object]) -> list[tuple[int, str]]:
     for place, defense in enumerate(defenses):
         if not isinstance(defense, Accounted) or hasattr(defense, "transform"):
             continue
-        before = [each for each in defenses[:place] if isinstance(each, Coupling) and each.couples_rows]
+        made = [each for each in defenses[place:] if hasattr(each, "transform")]  # labels are made before all else
+        before = [each for each in (*defenses[:place], *made) if isinstance(each, Coupling) and each.couples_rows]
         penalties = [each for each in defenses if hasattr(each, "penalty") and isinstance(each, Coupling)]
         after = [each for each in defenses[place + 1 :] if isinstance(each, LabelReading) and each.reads_labels]
         reasons = [(each, "lets rows of a batch change each other before the noise") for each in (*before, *penalties)]
