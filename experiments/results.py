@@ -3,8 +3,9 @@
 A file is written whole or not at all and named by its trial, so any number of workers write at once and a trial that
 is run again replaces its row. Columns: `trial`, `status` (ok | failed), `error`, `wall_s`, `peak_rss_mb`, `bytes`;
 `config.*`, the resolved configuration; and the figures of the run's row under their dotted names (`gain.auc.value`,
-`leakage.norm.leak_auc`). Lists and stacks of members are compact JSON text. `wall_s` is that of the
-trial as it went: references and a private alignment that another trial of its sweep had made cost it nothing.
+`leakage.norm.leak_auc`), among them `version`, the package's, and `data.sha256`, the hash of what was read. Lists and
+stacks of members are compact JSON text. `wall_s` is that of the trial as it went: references and a private alignment
+that another trial of its sweep had made cost it nothing.
 `schema` is the version of all this.
 """
 

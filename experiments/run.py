@@ -314,10 +314,12 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "seed": facts.config.seed,
         "backend": facts.config.backend,
         "digest": digest(fit),
+        "version": version("vfl-platform"),
         "out": str(facts.out),
         "notes": _notes(facts, fit, leakage),
         "data": {
             "name": facts.config.data.name,
+            "sha256": rundir.data_of(facts.out),
             "synthetic": described.synthetic,
             "rows": described.rows,
             "classes": len(described.classes),

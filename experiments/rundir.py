@@ -132,6 +132,11 @@ def remember(out: Path, run_id: str, data: str) -> None:
     write_json(out / VERSIONS, {**versions(), "run_id": run_id, "data": data})
 
 
+def data_of(out: Path) -> str:
+    """Return the hash of what the run reads, as it was noted when the run began."""
+    return str(json.loads((out / VERSIONS).read_text(encoding="utf-8"))["data"])
+
+
 def require_unchanged(out: Path, data: str) -> None:
     """Raise `UserError` where the run's data, or the package, are no longer those that the run began with."""
     path = out / VERSIONS

@@ -13,6 +13,8 @@ from experiments import plots, results
 from experiments.config import parse
 from experiments.plots import Mark, Panel
 from experiments.progress import Silent
+from experiments.reporting.compared import UTILITY
+from experiments.reporting.estimate import paired
 from experiments.reporting.page import of_rows
 from experiments.reporting.verdict import TOLERANCES
 from experiments.run import simulate
@@ -74,19 +76,20 @@ for tolerance in TOLERANCES:
 # %%
 defended = [each for each in report.found if each.loss is not None]
 weakest, strongest = defended[0], defended[-1]
-first = weakest.saved.value / max(weakest.loss.value, 1e-4)
-more = (strongest.saved.value - weakest.saved.value) / max(strongest.loss.value - weakest.loss.value, 1e-4)
+more = paired(weakest.worst_by_seed, strongest.worst_by_seed)
+price = paired(weakest.point.by_seed(UTILITY), strongest.point.by_seed(UTILITY), weakest.point.shared)
 print(
-    f"{weakest.point.label} takes {100 * weakest.saved.value:.0f} % of the way to knowing off the best attack for {100 * weakest.loss.value:.2f} points;"
+    f"{weakest.point.label} takes {100 * weakest.saved.value:.0f} % of the way to knowing off the best attack "
+    f"({100 * weakest.saved.low:.0f} to {100 * weakest.saved.high:.0f}) for {100 * weakest.loss.value:.2f} points."
 )
 print(
-    f"going on to {strongest.point.label} takes {100 * (strongest.saved.value - weakest.saved.value):.0f} % more for {100 * (strongest.loss.value - weakest.loss.value):.2f} points."
+    f"Going on to {strongest.point.label} takes {100 * more.value:.0f} % more ({100 * more.low:.0f} to "
+    f"{100 * more.high:.0f}) for {100 * price.value:.2f} points more ({100 * price.low:.2f} to {100 * price.high:.2f})."
 )
-print(
-    "Act on it: "
-    + (
-        "the first step buys most; start weak and stop where the intervals of two strengths overlap."
-        if first > more
-        else "the strong end still pays; look further up before settling."
-    )
-)
+if more.low > 0:
+    advice = f"{strongest.point.label} hides more on these seeds; take it if {100 * max(price.high, 0):.2f} points, the end of the interval, can be borne."
+elif weakest.saved.low > 0:
+    advice = f"{weakest.point.label} surely hides something and no seed shows that more strength hides more; stay with it, or run more seeds."
+else:
+    advice = f"{len(SEEDS)} seeds do not show that the first step hides anything, nor the last more; run more seeds before you pay."
+print("Act on it: " + advice)

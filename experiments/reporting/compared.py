@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experiments.reporting.estimate import Estimate, over_seeds, paired
 from experiments.reporting.leaks import Leak, leaks_of, short_names, worst
@@ -20,8 +20,8 @@ class Compared:
 
     `loss` is the AUC that the baseline has more, `worst` the greatest advantage of any attack, `saved` how much less
     that is than at the baseline, of the attacks that have figures at both. `unmeasured` are attacks that have one at
-    the baseline and none here: what they would learn is unknown. `score` is the defense score (C-DCS), `front`
-    whether no point of the scene beats it.
+    the baseline and none here: what they would learn is unknown. `score` is the defense score (C-DCS) over the attacks
+    that have figures at both, `front` whether no point of the scene beats it, `baseline` whether it is the baseline.
     """
 
     point: Point
@@ -34,6 +34,7 @@ class Compared:
     score: Estimate | None
     front: bool
     unmeasured: tuple[str, ...] = ()
+    baseline: bool = False
 
     @property
     def gain_kept(self) -> float | None:
@@ -64,7 +65,7 @@ def _compared(point: Point, base: Point | None, bare: Mapping[str, Leak], names:
         if point is not base:
             loss = over_seeds(list(losses.values()), shared=point.shared)
             saved = _saved(bare, leaks)
-        score = over_seeds(list(_scores(leaks, losses).values()))
+        score = over_seeds(list(_scores(bare, leaks, losses).values()))
     return Compared(
         point=point,
         auc=point.estimate(UTILITY, UTILITY_ENDS),
@@ -76,6 +77,7 @@ def _compared(point: Point, base: Point | None, bare: Mapping[str, Leak], names:
         score=score,
         front=False,
         unmeasured=tuple(name for name in bare if name not in leaks),
+        baseline=point is base,
     )
 
 
@@ -89,15 +91,19 @@ def _differences(first: Mapping[int, float], second: Mapping[int, float]) -> dic
     return {seed: first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())}
 
 
-def _scores(leaks: Mapping[str, Leak], losses: Mapping[int, float]) -> dict[int, float]:
-    """Return the C-DCS by seed: of each attack's advantage, so that guessing counts as no leakage."""
+def _scores(bare: Mapping[str, Leak], leaks: Mapping[str, Leak], losses: Mapping[int, float]) -> dict[int, float]:
+    """Return the C-DCS by seed: of each attack's advantage, so that guessing counts as no leakage.
+
+    Of the attacks that the baseline and the point both have, on the seeds that all of these have figures for: a defense
+    under which an attack failed, or was never tried, is not scored as if that attack had found nothing.
+    """
+    both = [name for name in leaks if name in bare]
     found: dict[int, float] = {}
     for seed, loss in losses.items():
-        by_type: dict[str, list[float]] = {}
-        for leak in leaks.values():
-            if seed in leak.advantages:
-                by_type.setdefault(leak.target, []).append(defense_score(leak.advantages[seed], loss))
-        if by_type:
+        if both and all(seed in each[name].advantages for each in (bare, leaks) for name in both):
+            by_type: dict[str, list[float]] = {}
+            for name in both:
+                by_type.setdefault(leaks[name].target, []).append(defense_score(leaks[name].advantages[seed], loss))
             found[seed] = scores_by_type(by_type)[1]
     return found
 
@@ -106,15 +112,7 @@ def _with_front(scene: Sequence[Compared]) -> list[Compared]:
     places = [place for place, each in enumerate(scene) if each.auc is not None and each.worst is not None]
     marks = [(_value(scene[place].auc), _value(scene[place].worst)) for place in places]
     front = {places[place] for place in pareto_front(marks)}
-    return [
-        Compared(**{**vars_of(each), "front": place in front}) if place in front else each
-        for place, each in enumerate(scene)
-    ]
-
-
-def vars_of(each: Compared) -> dict[str, object]:
-    """Return the fields of a frozen dataclass by name."""
-    return {name: getattr(each, name) for name in each.__dataclass_fields__}
+    return [replace(each, front=place in front) for place, each in enumerate(scene)]
 
 
 def _value(estimate: Estimate | None) -> float:
@@ -125,9 +123,10 @@ def volumes(scene: Sequence[Compared]) -> dict[str, Estimate]:
     """Return the hypervolume of each family of a scene, paired by seed: its strengths are one curve.
 
     1 is all of the rectangle between (the advertiser alone, leakage undefended) and (AUC undefended, no leakage).
-    Nothing where the baseline or the model alone is missing, or where they span no area.
+    Of the seeds that every strength has figures for: a curve of fewer strengths covers less for that alone. Nothing
+    where the baseline or the model alone is missing, or where they span no area.
     """
-    base = next((each for each in scene if each.point.undefended), None)
+    base = next((each for each in scene if each.baseline), None)
     if base is None:
         return {}
     alone, joint = base.point.by_seed(ALONE), base.point.by_seed(UTILITY)
@@ -141,7 +140,7 @@ def volumes(scene: Sequence[Compared]) -> dict[str, Estimate]:
                 for each in members
                 if seed in each.worst_by_seed and seed in each.point.by_seed(UTILITY)
             ]
-            if marks and joint[seed] > alone[seed] and base.worst_by_seed[seed] > 0:
+            if len(marks) == len(members) and joint[seed] > alone[seed] and base.worst_by_seed[seed] > 0:
                 by_seed.append(hypervolume(marks, (alone[seed], base.worst_by_seed[seed]), (joint[seed], 0.0)))
         estimate = over_seeds(by_seed)
         if estimate is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -35,11 +35,26 @@ class Drawn:
 def fronts(scenes: Mapping[str, Sequence[Compared]]) -> list[Drawn]:
     """Return the plane of loss against leakage for each of the first scenes that was attacked and has AUCs."""
     found = [_front(f"front-{place}", scene, members) for place, (scene, members) in enumerate(scenes.items())]
-    return [drawn for drawn in found if drawn is not None][:MOST_SCENES]
+    return _first([drawn for drawn in found if drawn is not None], MOST_SCENES)
+
+
+def _first(drawn: Sequence[Drawn], most: int) -> list[Drawn]:
+    """Return the first figures; the last of them says how many were left out."""
+    shown = list(drawn[:most])
+    if len(drawn) > most:
+        shown[-1] = replace(shown[-1], told=f"{shown[-1].told}{_left(len(drawn) - most, 'setting')}")
+    return shown
+
+
+def _left(count: int, what: str) -> str:
+    """Return a sentence on what a figure leaves out, empty where that is nothing."""
+    if count <= 0:
+        return ""
+    return f" Not drawn: {count} more {what}{'s' if count > 1 else ''}; the tables have all."
 
 
 def _front(name: str, scene: str, members: Sequence[Compared]) -> Drawn | None:
-    base = next((each for each in members if each.point.undefended), None)
+    base = next((each for each in members if each.baseline), None)
     marked = [each for each in members if each.auc is not None and each.worst is not None]
     if len(marked) < 2:
         return None
@@ -82,7 +97,7 @@ def heat(scenes: Mapping[str, Sequence[Compared]]) -> list[Drawn]:
     found: list[Drawn] = []
     for place, (scene, members) in enumerate(scenes.items()):
         attacks = list(dict.fromkeys(attack for each in members for attack in each.leaks))
-        if attacks and place < MOST_SCENES:
+        if attacks:
             values = [
                 [each.leaks[attack].advantage.value if attack in each.leaks else None for each in members]
                 for attack in attacks
@@ -90,7 +105,7 @@ def heat(scenes: Mapping[str, Sequence[Compared]]) -> list[Drawn]:
             figure = plots.heatmap(values, attacks, [each.point.label for each in members])
             title = f"Advantage over guessing, attack by defense{f': {scene}' if scene else ''}"
             found.append(Drawn(f"heat-{place}", title, "0 % is guessing, 100 % is knowing every answer.", figure))
-    return found
+    return _first(found, MOST_SCENES)
 
 
 def over_axes(found: Sequence[Compared]) -> list[Drawn]:
@@ -117,15 +132,23 @@ def _over(found: Sequence[Compared], key: str, what: str, value: Callable[[Compa
         for label, members in groups.items()
         if len(members) > 1
     ]
-    if not lines or len(lines) > len(plots.SERIES):
+    if not lines:
         return []
+    left, lines = _left(len(lines) - len(plots.SERIES), "line"), lines[: len(plots.SERIES)]
     ticks = [x for line in lines for x in line.x]
     panel = Panel(key, what, log_x=min(ticks) > 0 and max(ticks) / min(ticks) > 20)
     name = f"over-{key.replace('.', '-')}-{what.replace(' ', '-').lower()}"
-    told = f"{what} by {key}; bars are 95 % intervals over seeds. " + "; ".join(
+    told = f"{what} by {key}; {_bars(found)}. " + "; ".join(
         f"{line.label} goes from {line.y[0]:.3f} to {line.y[-1]:.3f}" for line in lines
     )
-    return [Drawn(name, f"{what} over {key}", f"{told}.", plots.curves(lines, panel))]
+    return [Drawn(name, f"{what} over {key}", f"{told}.{left}", plots.curves(lines, panel))]
+
+
+def _bars(found: Sequence[Compared]) -> str:
+    """Return what the bars of a figure over these points are."""
+    if all(len(each.point.seeds) > 1 for each in found):
+        return "bars are 95 % intervals over seeds"
+    return "bars are 95 % intervals, over seeds, or of a single seed over what its run resampled; some have none"
 
 
 def _line(label: str, members: Sequence[tuple[float, Estimate]], at: str) -> Line:
@@ -154,22 +177,24 @@ def over_epsilon(found: Sequence[Compared]) -> list[Drawn]:
         for label, members in groups.items()
         if len(members) > 1
     ]
-    if not lines or len(lines) > len(plots.SERIES):
+    if not lines:
         return []
-    bare = next((each for each in found if each.point.undefended and each.auc is not None), None)
-    level = (bare.auc.value, f"no defense: AUC {bare.auc.value:.4f}") if bare is not None and bare.auc else None
+    left, lines = _left(len(lines) - len(plots.SERIES), "line"), lines[: len(plots.SERIES)]
+    bare = next((each for each in found if each.baseline and each.auc is not None), None)
+    level = (bare.auc.value, f"{bare.point.label}: AUC {bare.auc.value:.4f}") if bare is not None and bare.auc else None
     figure = plots.curves(lines, Panel("epsilon (smaller is stronger)", "AUC", log_x=True, level=level))
-    told = "AUC by the epsilon that was computed; the dotted line is no defense. Units differ: compare within one."
-    return [Drawn("over-epsilon", "What a guarantee costs", told, figure)]
+    told = "AUC by the epsilon that was computed; the dotted line is the baseline. Units differ: compare within one."
+    return [Drawn("over-epsilon", "What a guarantee costs", told + left, figure)]
 
 
 def calibration(found: Sequence[Compared], chosen: Sequence[Compared]) -> list[Drawn]:
     """Return the reliability of the chosen points, or of the first ones, whose rows hold bins."""
     ranked = [*chosen, *(each for each in found if each not in chosen)]
-    lines = [line for line in (_reliability(each) for each in ranked) if line is not None][:MOST_LINES]
+    lines = [line for line in (_reliability(each) for each in ranked) if line is not None]
     if not lines:
         return []
-    told = "On the dashed line, what is predicted comes true as often as predicted; bars are 95 % intervals over seeds."
+    left, lines = _left(len(lines) - MOST_LINES, "configuration"), lines[:MOST_LINES]
+    told = f"On the dashed line, what is predicted comes true as often as predicted; {_bars(found)}.{left}"
     return [Drawn("reliability", "Are its probabilities right?", told, plots.reliability(lines))]
 
 
@@ -202,10 +227,11 @@ def costs(found: Sequence[Compared]) -> list[Drawn]:
     if not bars:
         return []
     totals = {round(sum(sent.values()), 6) for _, sent in bars}
-    if len(totals) == 1:
+    left = _left(len(found) - MOST_BARS, "configuration")
+    if len(totals) == 1 and not left:
         bars = [("every configuration", bars[0][1])] if len(bars) > 1 else bars
     most = max(sum(sent.values()) for _, sent in bars)
-    told = f"Bytes that parties send each other in a run, by kind of message; at most {size(most * 1e6)}."
+    told = f"Bytes that parties send each other in a run, by kind of message; at most {size(most * 1e6)}.{left}"
     return [Drawn("bytes", "What goes over the wire", told, plots.stacked(bars, "MB"))]
 
 

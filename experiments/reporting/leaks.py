@@ -25,11 +25,12 @@ NAMES = {
 LESS_IS_WORSE = ("nmse", "mae")
 OUTCOMES = ("outcome", "backdoor")
 """Targets of attacks that change what the model answers: they learn nothing, so they leak nothing."""
-LEAKS, PERHAPS, HIDDEN, ONE_SEED, NOTHING = (
+LEAKS, PERHAPS, HIDDEN, ONE_SEED, UNSURE, NOTHING = (
     "leaks",
     "probably leaks",
     "not told apart from guessing",
     "leaks in this one run",
+    "one run, no interval",
     "no figure",
 )
 
@@ -208,6 +209,8 @@ def _ends(figure: str, value: Estimate, floor: float) -> tuple[float, float] | N
 def _reading(figure: str, value: Estimate, floor: float, free: tuple[Estimate | None, float | None], tests: int) -> str:
     """Return how surely an attack beats guessing: at 95 % with all looks at this point counted, this one, or not."""
     if value.n == 1:
+        if value.interval is None:
+            return UNSURE
         return ONE_SEED if _beyond(figure, value.interval, floor) else HIDDEN
     for alpha, told in (((1 - LEVEL) / tests, LEAKS), (1 - LEVEL, PERHAPS)):
         twin = free[0].bounds(alpha) if free[0] is not None else None

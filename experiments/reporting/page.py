@@ -1,4 +1,8 @@
-"""Rows -> a self-contained page, Markdown, CSV or a PNG sheet: all of them say the same."""
+"""Rows -> a self-contained page, Markdown, CSV or a PNG sheet.
+
+The page has everything. Markdown has its words and tables at the usual tolerance, without figures or glossary; CSV the
+plain figures of each point and attack; the sheet the figures alone. All are made from the same points and estimates.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,14 @@ from experiments.reporting.estimate import Estimate
 from experiments.reporting.figures import Drawn
 from experiments.reporting.leaks import summaries
 from experiments.reporting.points import ACTIVE, Point, Study, missing, parsed, study
-from experiments.reporting.reproduce import configuration
+from experiments.reporting.reproduce import recipes
+from experiments.reporting.settings import comparable, of_settings
 from experiments.reporting.svg import inline
 from experiments.reporting.tables import Table
 from experiments.reporting.verdict import TOLERANCES, USUAL, Verdict, verdict
 from experiments.reporting.words import interval, points_of, share, signed_points
 
+MOST_HASHES, MOST_GAINS = 4, 2
 MOST_HEAT = 8
 """Scenes beyond this many have their figures in the table of all attacks alone."""
 
@@ -50,10 +56,16 @@ def of_rows(rows: Sequence[Mapping[str, Any]], title: str) -> Report:
     asked = study(rows)
     found = compare(asked)
     scenes = {scene: [each for each in found if each.point.scene == scene] for scene in asked.scenes}
-    verdicts = {
-        tolerance: [verdict(asked, members, tolerance) for members in scenes.values()] for tolerance in TOLERANCES
-    }
+    verdicts = {tolerance: _verdicts(asked, scenes, tolerance) for tolerance in TOLERANCES}
     return Report(title, asked, scenes, verdicts)
+
+
+def _verdicts(asked: Study, scenes: Mapping[str, Sequence[Compared]], tolerance: float) -> list[Verdict]:
+    """Return one answer a scene; one over all of them where settings are what was swept and can be compared."""
+    points = [each for members in scenes.values() for each in members]
+    if comparable(asked):
+        return [of_settings(points, tolerance)]
+    return [verdict(asked, members, tolerance) for members in scenes.values()]
 
 
 def html(report: Report) -> str:
@@ -87,9 +99,7 @@ def context(report: Report) -> dict[str, Any]:
         "threat": threat(report),
         "notes": notes(report),
         "members": members(report),
-        "recipes": [
-            {"point": point, "yaml": configuration(point.rows[0]), "trials": _trials(point)} for point in report.points
-        ],
+        "recipes": [{"point": point, "runs": recipes(point)} for point in report.points],
     }
 
 
@@ -131,7 +141,6 @@ def drawings(report: Report) -> list[Drawn]:
 def facts(report: Report) -> dict[str, str]:
     """Return the few facts that a reader needs before any figure."""
     done = [row for point in report.points for row in point.rows]
-    first: Mapping[str, Any] = done[0] if done else {}
     seeds = sorted({int(row["seed"]) for row in done})
     told = {
         "data": _data(done),
@@ -139,11 +148,37 @@ def facts(report: Report) -> dict[str, str]:
         "configurations": str(len(report.points)),
         "seeds": f"{len(seeds)} ({', '.join(map(str, seeds[:8]))}{', ..' if len(seeds) > 8 else ''})",
     }
-    rate = first.get("data.base_rate")
-    if not missing(rate) and rate is not None:
-        told["base rate"] = f"{share(float(rate))} positive"
-    gain = _gain(report)
-    return {**told, **({"the partner's data adds": gain} if gain else {})}
+    more = {"base rate": _base_rates(done), "the partner's data adds": _gain(report), "made with": _made_with(done)}
+    return {**told, **{name: text for name, text in more.items() if text}}
+
+
+def _base_rates(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the share of positives in the test rows, of each data set: its range, where trials differ in it."""
+    rates: dict[str, set[str]] = {}
+    for row in sorted(rows, key=lambda row: float(row.get("data.base_rate") or 0.0)):
+        rate = row.get("data.base_rate")
+        if not missing(rate) and rate is not None:
+            rates.setdefault(str(row.get("data.name")), set()).add(share(float(rate)))
+    told = {
+        name: " to ".join(dict.fromkeys((min(found, key=_percent), max(found, key=_percent))))
+        for name, found in rates.items()
+    }
+    return "; ".join(f"{name + ': ' if len(told) > 1 else ''}{rate} positive" for name, rate in sorted(told.items()))
+
+
+def _percent(text: str) -> float:
+    return float(text.partition("\u00a0")[0])
+
+
+def _made_with(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the versions of the package and the hashes of the data that the rows were made with."""
+    versions = sorted({str(row["version"]) for row in rows if not missing(row.get("version"))})
+    hashes = sorted(
+        {f"{row['data.name']} {str(row['data.sha256'])[:12]}" for row in rows if not missing(row.get("data.sha256"))}
+    )
+    package = f"vfl-platform {' and '.join(versions)}" if versions else ""
+    shown = hashes[:MOST_HASHES] + ([f"{len(hashes) - MOST_HASHES} more cuts"] if len(hashes) > MOST_HASHES else [])
+    return ", ".join(part for part in (package, f"data {', '.join(shown)}" if shown else "") if part)
 
 
 def _data(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -159,11 +194,13 @@ def _gain(report: Report) -> str:
     """Return what joint training without a defense adds over the advertiser alone, in points of AUC."""
     told: list[str] = []
     for scene, members in report.scenes.items():
-        base = next((each for each in members if each.point.undefended), None)
+        base = next((each for each in members if each.baseline), None)
         estimate = None if base is None else base.point.estimate("gain.auc.value", "gain.auc.ci")
         if estimate is not None:
             told.append(f"{scene + ': ' if scene else ''}{_added(estimate)}")
-    return "; ".join(told[:2])
+    left = len(told) - MOST_GAINS
+    shown = told[:MOST_GAINS] + ([f"{left} more setting{'s' if left > 1 else ''} below"] if left > 0 else [])
+    return "; ".join(shown)
 
 
 def _added(estimate: Estimate) -> str:
@@ -190,9 +227,13 @@ def threat(report: Report) -> list[str]:
         if relay
         else "Tensors go from party to party; the coordinator sees step numbers, row counts, losses and sizes."
     )
+    tampering = any(row.get(ACTIVE) for row in rows)
+    breaking = "parties that break the protocol in other ways than these attacks" if tampering else BREAKING
+    told.append(f"Not covered: {breaking}, what is learned outside the run, and attacks that are not in the table.")
     return told
 
 
+BREAKING = "parties that break the protocol"
 GRANTS = {
     "labelled_rows": "up to {} rows whose label it knows (never scored)",
     "known_rows": "up to {} rows whose features at the other parties it knows",
@@ -244,14 +285,8 @@ def markdown(report: Report) -> str:
     lines += ["", "## Configurations", ""]
     for point in report.points:
         told = f"{point.key}: {point.label}{', ' + point.scene if point.scene else ''}"
-        lines += [
-            f"{told} (trials {', '.join(_trials(point))})",
-            "",
-            "```yaml",
-            configuration(point.rows[0]).rstrip(),
-            "```",
-            "",
-        ]
+        for run in recipes(point):
+            lines += [f"{told} ({run.told})", "", "```yaml", run.yaml.rstrip(), "```", ""]
     lines += ["## Notes", "", *(f"- {note}" for note in notes(report))]
     return "\n".join(lines) + "\n"
 
@@ -296,7 +331,7 @@ def _ends(estimate: Estimate | None) -> list[object]:
 def _chosen(report: Report) -> list[Compared]:
     """Return the baselines and what is recommended at the usual tolerance, in the first scenes."""
     picked = [answer.choice for answer in report.verdicts[USUAL][:2] if answer.choice is not None]
-    bases = [each for members in list(report.scenes.values())[:2] for each in members if each.point.undefended]
+    bases = [each for members in list(report.scenes.values())[:2] for each in members if each.baseline]
     return [*bases, *(each for each in picked if each not in bases)]
 
 
@@ -306,10 +341,6 @@ def _chart(drawn: Drawn) -> dict[str, str]:
         "told": drawn.told,
         "svg": inline(drawn.figure, drawn.name, f"{drawn.title}. {drawn.told}"),
     }
-
-
-def _trials(point: Point) -> list[str]:
-    return [str(row["trial"]) for row in point.rows]
 
 
 __all__ = ["ALONE", "Report", "comma_separated", "drawings", "html", "markdown", "of_rows"]

@@ -8,11 +8,11 @@ from typing import Any
 
 from experiments.reporting.compared import UTILITY, Compared, volumes
 from experiments.reporting.estimate import Estimate
-from experiments.reporting.leaks import HIDDEN, LEAKS, NAMES, NOTHING, ONE_SEED, PERHAPS, Leak
+from experiments.reporting.leaks import HIDDEN, LEAKS, NAMES, NOTHING, ONE_SEED, PERHAPS, UNSURE, Leak
 from experiments.reporting.points import Point, known, parsed
 from experiments.reporting.words import ABSENT, duration, interval, number, share, signed, size
 
-TONES = {LEAKS: "bad", ONE_SEED: "bad", PERHAPS: "warn", HIDDEN: "good"}
+TONES = {LEAKS: "bad", ONE_SEED: "bad", PERHAPS: "warn", UNSURE: "warn", HIDDEN: "good"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +147,11 @@ def _heat_cell(leak: Leak | None) -> Cell:
         return Cell(
             share(leak.advantage.value),
             leak.advantage.value,
-            f"{shown}, guess {number(leak.sign_free_chance)}",
+            f"{shown}, guess {number(leak.sign_free_chance)}; {leak.reading}",
             TONES[leak.reading],
             leak.advantage.value,
         )
-    more = f"{shown}, guess {number(leak.floor)}"
+    more = f"{shown}, guess {number(leak.floor)}; {leak.reading}"
     return Cell(share(leak.advantage.value), leak.advantage.value, more, TONES[leak.reading], leak.advantage.value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from experiments.reporting.compared import ALONE, UTILITY, Compared
@@ -20,7 +20,7 @@ from experiments.reporting.grades import (
     sure_that,
     undecided,
 )
-from experiments.reporting.leaks import HIDDEN, ONE_SEED, OUTCOMES, PERHAPS, Leak
+from experiments.reporting.leaks import HIDDEN, ONE_SEED, OUTCOMES, PERHAPS, UNSURE, Leak
 from experiments.reporting.points import Study
 from experiments.reporting.words import interval, leak_value, points_of, share, signed_points
 
@@ -59,7 +59,7 @@ class Verdict:
 def verdict(study: Study, scene: Sequence[Compared], tolerance: float = USUAL) -> Verdict:
     """Return the answer for the points of one scene."""
     if study.lever == "method":
-        return _of_methods(scene, tolerance)
+        return ranked(scene, tolerance, lambda each: each.point.label)
     base = next((each for each in scene if each.point.undefended), None)
     others = [each for each in scene if not each.point.undefended]
     if base is None or not others or all(each.worst is None for each in others):
@@ -185,7 +185,9 @@ def still(choice: Compared, base: Compared | None = None) -> tuple[Said, ...]:
 
 
 def _leak_line(leak: Leak, before: Leak | None) -> Said:
-    surely = {PERHAPS: "probably ", ONE_SEED: "in this one run "}.get(leak.reading, "")
+    surely = {PERHAPS: "probably ", ONE_SEED: "in this one run ", UNSURE: "in one run, without an interval, "}.get(
+        leak.reading, ""
+    )
     way = f"{surely}{share(leak.advantage.value)} of the way from guessing to knowing"
     undefended = "" if before is None else f"; {share(before.advantage.value)} without a defense"
     if leak.target in OUTCOMES:
@@ -255,12 +257,15 @@ def _held_better(choice: Compared, tied: Sequence[Compared]) -> list[str]:
     ]
 
 
-def _of_methods(scene: Sequence[Compared], tolerance: float) -> Verdict:
-    ranked = sorted((each for each in scene if each.auc is not None), key=lambda each: -_auc(each))
-    if not ranked:
-        return _of_no_choice(scene, tolerance)
-    best, others = ranked[0], ranked[1:]
-    leads = {each.point.label: _lead(best, each) for each in others}
+def ranked(
+    points: Sequence[Compared], tolerance: float, name: Callable[[Compared], str], more: tuple[str, ...] = ()
+) -> Verdict:
+    """Return which of several points has the highest AUC and how sure it is ahead of each other; `name` names them."""
+    ordered = sorted((each for each in points if each.auc is not None), key=lambda each: -_auc(each))
+    if not ordered:
+        return _of_no_choice(points, tolerance)
+    best, others = ordered[0], ordered[1:]
+    leads = {name(each): _lead(best, each) for each in others}
     sure = [_ahead(lead, len(others)) for lead in leads.values()]
     why = [f"It reaches an AUC of {_auc(best):.4f}{interval(best.auc, lambda value: f'{value:.4f}')}."]
     for label in dict.fromkeys([*(["vanilla"] if "vanilla" in leads else []), *list(leads)[:1]]):
@@ -270,16 +275,17 @@ def _of_methods(scene: Sequence[Compared], tolerance: float) -> Verdict:
     unsettled = [label for label, grade in zip(leads, sure, strict=True) if grade == OPEN]
     if unsettled:
         why.append(f"These seeds do not show it to be ahead of {', '.join(unsettled)}.")
-    near = [each.point.label for each in others if _auc(best) - _auc(each) <= tolerance]
+    near = [name(each) for each in others if _auc(best) - _auc(each) <= tolerance]
+    scenes = {each.point.scene for each in points}
     return Verdict(
-        scene[0].point.scene,
+        scenes.pop() if len(scenes) == 1 else "",
         tolerance,
-        f"{best.point.label} has the highest AUC.",
+        f"{name(best)} has the highest AUC.",
         best,
         max(sure, key=(FIRM, LIKELY, OPEN).index, default=OPEN),
         (*why, *_seeds_told(best)),
         still(best),
-        (f"Within {points_of(tolerance)} of it: {', '.join(near)}.",) if near else (),
+        (*((f"Within {points_of(tolerance)} of it: {', '.join(near)}.",) if near else ()), *more),
     )
 
 

@@ -162,9 +162,12 @@ def test_a_reader_finds_the_three_answers(parsed: Page):
         assert part in words
 
 
+READINGS = ("leaks", "probably leaks", "not told apart from guessing", "no figure")
+
+
 def colours(theme: str) -> dict[str, str]:
     css = (files("experiments.reporting") / "files" / "report.css").read_text()
-    light, dark = re.findall(r":root(?:\[data-theme=\"dark\"\])? \{(.*?)\}", css, re.DOTALL)
+    light, dark = re.findall(r"^:root(?:\[data-theme=\"dark\"\])? \{(.*?)\}", css, re.DOTALL | re.MULTILINE)
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", light if theme == "light" else dark))
 
 
@@ -201,6 +204,7 @@ def test_an_adversary_that_tampers_is_not_said_to_follow_the_protocol():
     told = page.threat(page.of_rows([trial(0, [], 0.9, {"norm": 0.8}) | {"leakage.norm.active": True}], "one"))
     assert "tampers with what it sends or trains (norm)" in told[0]
     assert "follows the protocol" not in told[0]
+    assert "parties that break the protocol in other ways than these attacks" in told[-1]
     assert "follows the protocol" in page.threat(page.of_rows([trial(0, [], 0.9, {"norm": 0.8})], "one"))[0]
 
 
@@ -297,3 +301,91 @@ def test_a_report_needs_no_torch():
 def test_shipped_files_are_packaged():
     pyproject = Path(__file__).parents[2] / "pyproject.toml"
     assert '"experiments.reporting" = ["files/*"]' in pyproject.read_text()
+
+
+def test_methods_without_vanilla_have_no_baseline():
+    """Their AUCs differ, so they do not stand on one line of no loss."""
+    methods = {"risa": 0.9, "local": 0.8}
+    rows = [
+        trial(seed, [], auc + 0.01 * seed, {"norm": 0.7}, method=name)
+        for name, auc in methods.items()
+        for seed in range(3)
+    ]
+    made = page.of_rows(rows, NAME)
+    (front,) = page.figures.fronts(made.scenes)
+    assert front.figure.axes[0].get_xlabel() == "AUC less than the best point's (points)"
+    assert not any(each.baseline for each in made.found)
+
+
+def test_the_dark_theme_needs_no_script():
+    """What the script sets and what the browser asks for are the same colours."""
+    css = (files("experiments.reporting") / "files" / "report.css").read_text()
+    pattern = r"prefers-color-scheme: dark\) \{\s*:root:not\(\[data-theme\]\) \{(.*?)\}"
+    (asked,) = re.findall(pattern, css, re.DOTALL)
+    assert dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", asked)) == colours("dark")
+
+
+def test_readings_and_help_are_words_in_the_page(html: str, parsed: Page):
+    assert not any(attrs.get("title") for attrs in parsed.all("button"))
+    assert "VFLAIR&#39;s defense score of advantages" in html
+    heat = html[html.index('id="t-heat-0"') :].split("</table>")[0]
+    assert all(any(word in cell for word in READINGS) for cell in re.findall(r"<td.*?</td>", heat))
+    assert html.index("<fieldset") < html.index("<legend") < html.index('type="radio"')
+
+
+def test_a_sweep_of_any_other_key_says_which_setting_is_best_and_how_sure():
+    gains = {0.01: [0.0] * 5, 0.1: [0.02, 0.021, 0.019, 0.02, 0.022]}
+    rows = [
+        trial(seed, [], 0.8 + 0.01 * seed + gain, {"norm": 0.5 + lr}, train={"lr": lr})
+        for lr, found in gains.items()
+        for seed, gain in enumerate(found)
+    ]
+    (found,) = page.of_rows(rows, NAME).verdicts[page.USUAL]
+    assert (found.headline, found.sure) == ("train.lr 0.1 has the highest AUC.", "firm")
+    assert "2.04 points more than train.lr 0.01" in " ".join(found.why)
+    assert "(train.lr 0.01)" in found.also[-1]
+    assert "(train.lr 0.1)" in found.also[-1]
+
+
+def test_data_sets_are_not_ranked_by_auc():
+    rows = [trial(0, [], 0.8, {}, data=name) | {"data.name": name} for name in ("adult", "breast_cancer")]
+    assert len(page.of_rows(rows, NAME).verdicts[page.USUAL]) == 2
+
+
+def test_each_configuration_of_a_point_has_its_own_recipe():
+    """Trials that differ in their attack are one point and two configurations."""
+    rows = [trial(seed, [], 0.9, {attack: 0.9}) for attack in ("norm", "spectral") for seed in range(2)]
+    (point,) = page.of_rows(rows, NAME).points
+    first, second = page.recipes(point)
+    assert (first.seeds, second.seeds) == ((0, 1), (0, 1))
+    assert ("norm" in first.yaml, "spectral" in second.yaml, "spectral" in first.yaml) == (True, True, False)
+
+
+def test_the_page_names_version_data_and_the_base_rate_of_each_data_set():
+    rows = [
+        trial(0, [], 0.8, {}, data=name) | {"data.name": name, "data.base_rate": rate, "data.sha256": name * 3}
+        for name, rate in (("adult", 0.24), ("breast_cancer", 0.37))
+    ]
+    told = page.facts(page.of_rows(rows, NAME))
+    assert told["base rate"] == "adult: 24\u00a0% positive; breast_cancer: 37\u00a0% positive"
+    assert told["made with"] == "vfl-platform 0.1.0, data adult adultadultad, breast_cancer breast_cance"
+
+
+def test_what_a_figure_leaves_out_is_said():
+    scenes = [
+        row for lr in range(1, 7) for row in sweep({"max_norm": TIGHT}, {"max_norm": 0.7}, train={"lr": lr / 100})
+    ]
+    made = page.of_rows(scenes, NAME)
+    drawn = page.figures.fronts(made.scenes)
+    assert "Not drawn: 2 more settings" in drawn[-1].told
+    rows = [
+        trial(0, [{"name": "marvell", "s": s}], 0.8, {"norm": 0.7}, align={"overlap": overlap})
+        for s in range(1, 10)
+        for overlap in (0.1, 1.0)
+    ]
+    curve = page.figures.over_axes(page.of_rows(rows, NAME).found)[0]
+    assert "Not drawn: 1 more line" in curve.told
+    assert "bars are 95 % intervals over seeds" not in curve.told
+    bars = page.figures.costs(made.found * 2)[0]
+    assert "Not drawn: 8 more configurations" in bars.told
+    assert page.facts(made)["the partner's data adds"].endswith("; 4 more settings below")

@@ -252,3 +252,40 @@ def test_what_a_seed_redraws_is_told_as_it_is(by: str, redrawn: bool):
     words = told(answer(rows))
     assert ("redraws the test rows" in words) is redrawn
     assert ("not the test rows" in words) is not redrawn
+
+
+def test_the_defense_score_is_of_attacks_that_baseline_and_point_both_have():
+    """An attack that failed under a defense is no attack that found nothing: the score does not rise for it."""
+    lost = [0.0] * 5
+    rows = sweep({"max_norm": lost}, {"max_norm": 0.9})
+    extra = [trial(seed, [{"name": "max_norm"}], 0.9 + 0.004 * (-1) ** seed, {"spectral": 0.5}) for seed in range(5)]
+    found = {each.point.label: each for each in compare(study([*rows, *extra]))}
+    plain = {each.point.label: each for each in compare(study(rows))}
+    assert found["max_norm"].score.value == pytest.approx(plain["max_norm"].score.value)
+
+
+def test_an_attack_that_failed_on_a_seed_leaves_it_out_of_the_score():
+    both = {"norm": 0.9, "spectral": 0.5}
+    rows = [trial(seed, [], 0.9, both) for seed in range(3)]
+    rows += [trial(0, [{"name": "max_norm"}], 0.9, {"spectral": 0.5})]
+    rows += [trial(seed, [{"name": "max_norm"}], 0.9, both) for seed in (1, 2)]
+    assert compare(study(rows))[1].score.n == 2
+
+
+def test_a_family_is_measured_on_seeds_that_have_all_its_strengths():
+    rows = [trial(seed, [], 0.9, {"norm": 1.0}) for seed in range(3)]
+    rows += [
+        trial(seed, [{"name": "marvell", "s": s}], 0.9, {"norm": 0.5 + 0.1 / s}) for seed in range(3) for s in (1, 4)
+    ]
+    whole = volumes(compare(study(rows)))["marvell"]
+    short = volumes(compare(study(rows[:-1])))["marvell"]
+    assert (whole.n, short.n) == (3, 2)
+    assert short.value == pytest.approx(whole.value)
+
+
+def test_one_run_without_an_interval_is_not_called_harmless():
+    row = trial(0, [], 0.9, {"norm": 0.98})
+    row["leakage.norm.ci"] = None
+    text = " ".join(each.text for each in answer([row]).leaks)
+    assert "without an interval" in text
+    assert "Not told apart" not in text
