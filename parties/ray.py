@@ -242,11 +242,12 @@ def start_ray(buffer_bytes: int, address: str | None) -> bool:
     from ray.dag.context import DAGContext
 
     DAGContext.get_current().buffer_size_bytes = buffer_bytes
+    if address:
+        _require_reachable(address)
     if ray.is_initialized():
         return False
     options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        _require_reachable(address)
         try:
             ray.init(address=address, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:

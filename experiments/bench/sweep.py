@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +28,45 @@ RUN: dict[str, Any] = {
 
 
 def measure(trials: int, data: str = "adult") -> list[Figure]:
-    """Return trials a minute of two workers beside one's, and seconds a trial takes besides its run."""
-    rates, overhead = {}, 0.0
-    for workers in (1, 2):
-        wall_s, inside_s = _timed(workers, trials, data)
-        rates[workers] = 60 * trials / wall_s
-        if workers == 1:
-            overhead = (wall_s - inside_s) / trials
+    """Return trials a minute of two workers beside one's, and what a trial takes besides its run and its training."""
+    one, two = _timed(1, trials, data, RUN), _timed(2, trials, data, RUN)
+    bare = _timed(1, trials, data, RUN | {"attack": []})
+    rates = [60 * trials / each.wall_s for each in (one, two)]
     return [
-        Figure("sweep/two_workers", rates[2], "trials/min", rates[1], rates[2] / rates[1], 1),
-        Figure("sweep/overhead", 1000 * overhead, "ms a trial", None, None, 1),
+        Figure("sweep/two_workers", rates[1], "trials/min", rates[0], rates[1] / rates[0], 1),
+        Figure("sweep/overhead", 1000 * (one.wall_s - one.runs_s) / trials, "ms a trial", None, None, 1),
+        Figure("sweep/besides_training", 1000 * (bare.wall_s - bare.training_s) / trials, "ms a trial", None, None, 1),
     ]
 
 
-def _timed(workers: int, trials: int, data: str) -> tuple[float, float]:
-    """Return the wall time of a sweep on warm workers, and the sum of its trials' own."""
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds of a sweep on warm workers: in all, in its trials' runs, and in their training alone."""
+
+    wall_s: float
+    runs_s: float
+    training_s: float
+
+
+def _timed(workers: int, trials: int, data: str, run: dict[str, Any]) -> Timed:
     ray.init(address="local", num_cpus=workers, include_dashboard=False, logging_level=logging.ERROR)
     try:
         with tempfile.TemporaryDirectory(prefix="vfl-bench-") as folder:
-            sweep(
-                _trials(range(1000, 1000 + 2 * workers), data), Path(folder) / "warm", Workers(workers), False, Silent()
-            )
-            asked, out = _trials(range(trials), data), Path(folder) / "timed"
+            warm = _trials(range(1000, 1000 + 2 * workers), data, run)
+            sweep(warm, Path(folder) / "warm", Workers(workers), False, Silent())
+            asked, out = _trials(range(trials), data, run), Path(folder) / "timed"
             began = time.perf_counter()
             sweep(asked, out, Workers(workers), False, Silent())
-            wall_s = time.perf_counter() - began
-            return wall_s, float(sum(row["wall_s"] for row in results.rows(out)))
+            wall_s, rows = time.perf_counter() - began, results.rows(out)
+            return Timed(wall_s, _total(rows, "cost.total_s"), _total(rows, "cost.wall_s"))
     finally:
         ray.shutdown()
 
 
-def _trials(seeds: range, data: str) -> list[Trial]:
-    prepared = [prepare(parse({**RUN, "seed": seed, "data": data})) for seed in seeds]
+def _total(rows: list[results.Row], column: str) -> float:
+    return float(sum(row[column] for row in rows))
+
+
+def _trials(seeds: range, data: str, run: dict[str, Any]) -> list[Trial]:
+    prepared = [prepare(parse({**run, "seed": seed, "data": data})) for seed in seeds]
     return [Trial(key, config) for config, _, key in prepared]

@@ -119,7 +119,7 @@ def no_column(folder: Path) -> str:
 
 def infinite(folder: Path) -> str:
     change(folder, "p.csv", clicks=np.where(np.arange(300) == 7, np.inf, 1.5))
-    return "clicks: got an infinite"
+    return "p.csv: clicks: got 'inf' in row 8"
 
 
 @pytest.mark.parametrize("spoil", [continuous, single_class, no_column, infinite])

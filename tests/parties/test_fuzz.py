@@ -186,5 +186,6 @@ def test_a_well_formed_body_of_the_wrong_shape_is_refused_by_name(monkeypatch, h
         return send(self, envelope, *known, **named)
 
     monkeypatch.setattr(Outbox, "send", wrong)
-    with pytest.raises(WireError, match=f"cannot use the {kind.value}"):
+    told = f"the {kind.value} of other rows" if how == "fewer rows" else f"cannot use the {kind.value}"
+    with pytest.raises(WireError, match=told):
         train(config(split={"name": "columns", "publisher": ["mean_radius"], "advertiser": []}))
