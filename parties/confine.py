@@ -94,6 +94,7 @@ def confine(read: Sequence[Path], write: Sequence[Path], code: Sequence[Path]) -
     `read` and `write` are folders of data; `code` are files and folders that modules may be imported from, besides the
     interpreter's own.
     """
+    sys.dont_write_bytecode = True  # an import would write beside its source, which is a peek
     places = [Path(prefix) for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix}]
     hidden = _data_folders()
     shared = [part for place in (*places, *map(Path, _SYSTEM_FOLDERS)) for part in _around(place, hidden)]

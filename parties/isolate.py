@@ -14,6 +14,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def _confined(asked: _Request, bounds: Bounds) -> object:
     work = _resolve(asked.function)
     os.environ.clear()
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"  # looking for plugins would read files outside the bounds
-    os.environ["TMPDIR"] = bounds.write[0]
+    os.environ["TMPDIR"] = tempfile.tempdir = bounds.write[0]  # what was imported may have asked for it before
     os.chdir(bounds.write[0])
     watch = confine(
         [Path(path) for path in bounds.read], [Path(path) for path in bounds.write], code_places(bounds.module)

@@ -117,10 +117,10 @@ def test_the_row_has_the_keys_that_were_promised(tmp_path: Path) -> None:
     row = run(tmp_path / "run", references=["advertiser_alone", "central"])
     figures = {"auc", "pr_auc", "log_loss", "ne", "ece", "calibration_ratio", "accuracy", "reliability", "ci"}
     assert set(row) == {
-        *("schema", "run_id", "seed", "backend", "digest", "out", "notes", "data", "alignment"),
+        *("schema", "version", "run_id", "seed", "backend", "digest", "out", "notes", "data", "alignment"),
         *("utility", "gain", "method", "leakage", "integrity", "privacy", "cost"),
     }
-    assert set(row["data"]) == {"name", "synthetic", "rows", "classes", "positives", "base_rate", "parties"}
+    assert set(row["data"]) == {"name", "sha256", "synthetic", "rows", "classes", "positives", "base_rate", "parties"}
     assert set(row["data"]["parties"]) == {"publisher", "advertiser"}
     assert all(set(party) == {"role", "columns"} for party in row["data"]["parties"].values())
     assert set(row["alignment"]) == {"aligned", "only", "partial"}
