@@ -46,7 +46,11 @@ def rank(scores: Floats, positive: NDArray[np.bool_]) -> Ranking:
 
 def weighted_auc(weights: Floats, ranking: Ranking) -> Floats:
     """Return the `(r,)` areas under the ROC curve for `(r, n)` weights; ties count half, NaN without both classes."""
-    ones, zeros = ranking.counts(weights)
+    return auc_of(*ranking.counts(weights))
+
+
+def auc_of(ones: Floats, zeros: Floats) -> Floats:
+    """Return the same from what `Ranking.counts` gives, for who wants more than one figure of it."""
     beaten = np.cumsum(zeros, axis=1) - zeros / 2
     pairs = ones.sum(axis=1) * zeros.sum(axis=1)
     return _ratio((ones * beaten).sum(axis=1), pairs)
@@ -57,7 +61,11 @@ def weighted_average_precision(weights: Floats, ranking: Ranking) -> Floats:
 
     NaN where a class is absent.
     """
-    ones, zeros = ranking.counts(weights)
+    return average_precision_of(*ranking.counts(weights))
+
+
+def average_precision_of(ones: Floats, zeros: Floats) -> Floats:
+    """Return the same from what `Ranking.counts` gives."""
     hits = np.cumsum(ones[:, ::-1], axis=1)
     taken = hits + np.cumsum(zeros[:, ::-1], axis=1)
     precision = np.divide(hits, taken, out=np.zeros_like(hits), where=taken > 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,12 @@ from vfl.metrics.intervals import (
     RESAMPLES,
     Floats,
     Ranking,
+    auc_of,
+    average_precision_of,
     percentile_interval,
     rank,
     resample_counts,
     two_sided_p,
-    weighted_auc,
-    weighted_average_precision,
 )
 
 _CERTAIN = 1e-7
@@ -100,7 +100,7 @@ def gain(
 
 def _gains(weights: Floats, ours: _Rows, theirs: _Rows) -> dict[str, Floats]:
     return {
-        "auc": _macro(weighted_auc, weights, ours) - _macro(weighted_auc, weights, theirs),
+        "auc": _macro(auc_of, _counted(weights, ours)) - _macro(auc_of, _counted(weights, theirs)),
         "log_loss": _mean(weights, theirs.loss) - _mean(weights, ours.loss),
     }
 
@@ -192,9 +192,10 @@ def _figures(weights: Floats, rows: _Rows) -> dict[str, Floats]:
         ratio = _divided(weights @ rows.probabilities[:, 1], weights @ rows.truth[:, 1])
     else:
         ratio = np.full_like(total, np.nan)
+    counted = _counted(weights, rows)
     return {
-        "auc": _macro(weighted_auc, weights, rows),
-        "pr_auc": _macro(weighted_average_precision, weights, rows),
+        "auc": _macro(auc_of, counted),
+        "pr_auc": _macro(average_precision_of, counted),
         "log_loss": log_loss,
         "ne": _divided(log_loss, entropy),
         "ece": _divided(np.abs(weights @ rows.binned).sum(axis=1), total),
@@ -203,9 +204,13 @@ def _figures(weights: Floats, rows: _Rows) -> dict[str, Floats]:
     }
 
 
-def _macro(figure: Callable[[Floats, Ranking], Floats], weights: Floats, rows: _Rows) -> Floats:
-    """Return the mean over classes of a ranking figure, classes where it does not exist left out."""
-    each = np.stack([figure(weights, ranking) for ranking in rows.rankings])
+def _counted(weights: Floats, rows: _Rows) -> list[tuple[Floats, Floats]]:
+    return [ranking.counts(weights) for ranking in rows.rankings]
+
+
+def _macro(figure: Callable[[Floats, Floats], Floats], counted: Sequence[tuple[Floats, Floats]]) -> Floats:
+    """Return the mean over classes of a figure of `Ranking.counts`, classes where it does not exist left out."""
+    each = np.stack([figure(ones, zeros) for ones, zeros in counted])
     known = ~np.isnan(each)
     return _divided(np.where(known, each, 0.0).sum(axis=0), known.sum(axis=0).astype(np.float64))
 
