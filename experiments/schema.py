@@ -187,9 +187,9 @@ class Train(Section):
 
     `stale` 1 lets publishers go on before the gradient of the round before is back (`vanilla` alone).
     `batches_per_message` has so many mini-batches share a message, for links that are slow to start (`vanilla` alone).
-    `select` says which weights are tested: the last, or those of the epoch with the least loss on validation rows.
-    Epochs shorter than `validate_every` steps are not all validated, the last one always is. With 0 `epochs`, methods
-    that also count in steps take those alone; others refuse it.
+    `select` says which weights are tested: the last, or those with the least loss on validation rows. There is a
+    validation after each epoch (`validate_every` 0) or every so many steps, and after the last. With 0 `epochs`,
+    methods that also count in steps take those alone; others refuse it.
 
     `epoch_guard` is for columns of many ids, which click models overfit from the second epoch on: `warn` says so,
     `stop` ends each phase after one pass, `reinit_embeddings` has embedding tables drawn anew before every other pass.
@@ -200,7 +200,7 @@ class Train(Section):
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-3, gt=0)
     select: Literal["last", "best_valid"] = "last"
-    validate_every: int = Field(1, ge=1)
+    validate_every: int = Field(0, ge=0)
     stale: Literal[0, 1] = 0
     batches_per_message: int = Field(1, ge=1)
     threads_per_party: int = Field(1, ge=1)

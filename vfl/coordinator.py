@@ -32,10 +32,11 @@ Guard = Literal["off", "warn", "stop", "reinit_embeddings"]
 class Plan:
     """What the coordinator is told: rounds and phases, and how often to checkpoint (0: never).
 
-    `select` says which weights are tested: the last ones, or those after the epoch with the least validation loss.
-    Choosing tells every publisher after which epochs that loss fell: a round of its own, on the transcript.
-    `validate_every` is the least number of training rounds from one validation to the next; the last epoch is validated
-    whatever it says.
+    `select` says which weights are tested: the last ones, or those with the least validation loss.
+    Choosing tells every publisher after which validations that loss fell: a round of its own, on the transcript.
+    `validate_every` 0 validates after each epoch; a number does so after so many rounds of the phases that are
+    validated, inside an epoch if need be, so that methods with longer epochs are looked at no less often. The last of
+    these rounds is validated whatever it says.
 
     `guard` is what to do where a party has a column of `MANY_IDS` ids or more, before a phase goes over its rows a
     second time: `stop` ends the phase there, `reinit_embeddings` has every party draw its embedding tables anew.
@@ -49,7 +50,7 @@ class Plan:
     evaluate: tuple[Hop, ...]
     checkpoint_every: int = 0
     select: Literal["last", "best_valid"] = "last"
-    validate_every: int = 1
+    validate_every: int = 0
     guard: Guard = "off"
     restarts: int = 0
     without: Literal["stop", "impute"] = "stop"
@@ -59,7 +60,7 @@ class Plan:
 class Progress:
     """How far a run has come; with a checkpoint, all that is needed to go on from it.
 
-    `losses` has an entry a round, `None` where the round trains nothing; `valid` the loss after the epochs validated.
+    `losses` has an entry a round, `None` where the round trains nothing; `valid` the loss where there was a validation.
     """
 
     step: int = 0
@@ -210,14 +211,14 @@ class Coordinator:
         self.watcher.advance("align", 1, None)
 
     def _train(self) -> None:
-        total = len(list(self._schedule()))
+        total = sum(1 for _ in self._schedule())
         if not total:
             message = "got 0 with a method that counts in epochs, allowed 1 or more; raise it"
             raise ConfigError(message, key="train.epochs")
         self.watcher.phase("train", total)
         self.watcher.advance("train", self.fit.progress.done, None)
         began = time.perf_counter() - self.fit.progress.wall_s
-        for phase, steps, ends_epoch in self._stretches():
+        for phase, steps, validated in self._stretches():
             if self._guards("reinit_embeddings") and steps[0].epoch and not steps[0].start:
                 self._control("renew", {"phase": phase.name, "epoch": steps[0].epoch})
             for reports in self.grid.stream(phase.hops, steps):
@@ -227,22 +228,31 @@ class Coordinator:
                 self.fit.progress.losses.append(loss)
                 self.watcher.advance("train", self.fit.progress.done, loss)
             done = self.fit.progress.done
-            if ends_epoch and phase.validate and self._due(done, total):
+            if validated:
                 self._validate(done)
             self.fit.progress.wall_s = time.perf_counter() - began
             if self.plan.checkpoint_every and done % self.plan.checkpoint_every == 0 and done < total:
                 self.checkpoint()
 
     def _stretches(self) -> Iterator[tuple[Phase, list[Step], bool]]:
-        """Yield the rounds still to play, as many at a time as have nothing between them, and if they end an epoch."""
+        """Yield the rounds still to play, as many at a time as have nothing between them, and if they are validated."""
         every, place = self.plan.checkpoint_every or math.inf, self.fit.progress.done
         steps: list[Step] = []
-        for phase, step, ends_epoch in itertools.islice(self._schedule(), place, None):
+        for phase, step, ends_epoch, validated in itertools.islice(self._validated(), place, None):
             steps.append(replace(step, index=self.fit.progress.step + len(steps)))
             place += 1
-            if ends_epoch or place % every == 0:
-                yield phase, steps, ends_epoch
+            if ends_epoch or validated or place % every == 0:
+                yield phase, steps, validated
                 steps = []
+
+    def _validated(self) -> Iterator[tuple[Phase, Step, bool, bool]]:
+        """Yield every round, whether it ends its epoch, and whether a validation follows it."""
+        every, total = self.plan.validate_every, sum(phase.validate for phase, _, _ in self._schedule())
+        seen = 0
+        for phase, step, ends_epoch in self._schedule():
+            seen += phase.validate
+            due = seen == total or seen % every == 0 if every else ends_epoch
+            yield phase, step, ends_epoch, phase.validate and due
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
         once = self._guards("stop")
@@ -253,9 +263,6 @@ class Coordinator:
 
     def _guards(self, way: Guard) -> bool:
         return self.plan.guard == way and self.fit.largest_vocabulary >= MANY_IDS
-
-    def _due(self, done: int, total: int) -> bool:
-        return done == total or done - max(self.fit.progress.valid, default=0) >= self.plan.validate_every
 
     def _validate(self, done: int) -> None:
         reports = self.evaluate("valid", Pool.VALID)

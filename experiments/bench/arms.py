@@ -108,7 +108,15 @@ PUBLISHERS: dict[str, Arm] = {
 }
 """RISA with a short warm-up: where few rows are labelled at all, a longer one overfits before any row is chosen."""
 
-ARMS = {**MAIN, **ABLATIONS, **FEDADS, **PUBLISHERS}
+FUSIONS: dict[str, Arm] = {
+    "risa, symmetric": risa(fusion="yager_symmetric"),
+    "risa, Dempster": risa(fusion="dempster"),
+    "risa, imputed parties vote": risa(imputed_weight=1.0),
+    "risa, imputed parties vote, symmetric": risa(imputed_weight=1.0, fusion="yager_symmetric"),
+}
+"""Rules of fusion where there are more than two opinions; RISA's own fuses pair by pair, in the parties' order."""
+
+ARMS = {**MAIN, **ABLATIONS, **FEDADS, **PUBLISHERS, **FUSIONS}
 
 
 @dataclass(frozen=True)
@@ -178,9 +186,28 @@ def fedads(data: Options, steps: int, changed: Mapping[str, Options] | None = No
     return Study(given, steps, FEDADS_TIERS, 5, changed=changed or {})
 
 
+SIDE = range(8)
+QUARTERS = {
+    owner: [f"px_{row}_{column}" for row in rows for column in columns]
+    for owner, rows, columns in (
+        ("publisher_1", SIDE[:4], SIDE[:4]),
+        ("publisher_2", SIDE[:4], SIDE[4:]),
+        ("publisher_3", SIDE[4:], SIDE[:4]),
+        ("advertiser", SIDE[4:], SIDE[4:]),
+    )
+}
+"""A quarter of the digits' pixels each."""
+
 STUDIES: dict[str, Study] = {
     "criteo": Study({"data": {"name": "criteo"}}, 300, RISA_TIERS, 5),
     "digits": Study({"data": {"name": "digits"}}, 480, RISA_TIERS, 5, "accuracy"),
+    "quarters": Study(
+        {"data": {"name": "digits"}, "split": QUARTERS},
+        480,
+        (((*MAIN, *FUSIONS, "risa, no publisher rows"), (0.05, 0.2)),),
+        5,
+        "accuracy",
+    ),
     "cifar10": Study(
         {
             "data": {"name": "cifar10", "rows": 20_000},

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from experiments.bench.arms import ABLATIONS, FEDADS, MAIN, STUDIES
+from experiments.bench.arms import ABLATIONS, FEDADS, FUSIONS, MAIN, STUDIES
 from experiments.bench.methods import Row
 from experiments.bench.rows import read_rows
 
@@ -59,9 +59,14 @@ def risa_tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
         tables[f"{name} ablations"] = list(ablations(own, metric))
         tables[f"{name} precision"] = list(precision(own))
         tables[f"{name} missing"] = missing(name, own)
+    four = rows["quarters"]
+    tables["quarters main"] = list(by_overlap(four, "accuracy", (*MAIN, *FUSIONS, "risa, no publisher rows")))
+    tables["quarters fusions"] = list(beside_risa(four, "accuracy", (*FUSIONS, "risa, no publisher rows", "advonly")))
+    tables["quarters precision"] = list(precision(four))
+    tables["quarters missing"] = missing("quarters", four)
     strong = rows["publisher_synthetic"]
     tables |= {"publisher": list(strong_publisher(strong)), "publisher missing": missing("publisher_synthetic", strong)}
-    return {**tables, "spent": spent([strong, *(rows[name] for name in RISA_STUDIES)], RISA_HOURS)}
+    return {**tables, "spent": spent([strong, four, *(rows[name] for name in RISA_STUDIES)], RISA_HOURS)}
 
 
 def fedads_tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
@@ -116,11 +121,11 @@ def holm(found: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def by_overlap(rows: Sequence[Row], metric: str) -> Iterator[str]:
-    """Yield the main table: a line an arm, a column an overlap."""
+def by_overlap(rows: Sequence[Row], metric: str, arms: Sequence[str] = tuple(MAIN)) -> Iterator[str]:
+    """Yield a line an arm, a column an overlap."""
     overlaps = _overlaps(rows)
     yield from _head([metric, *(f"{overlap:.0%}" for overlap in overlaps)])
-    for arm in MAIN:
+    for arm in arms:
         cells = [interval(list(values(rows, arm, at, metric).values())) for at in overlaps]
         yield _line([arm, *cells])
 
@@ -133,6 +138,17 @@ def pairs(rows: Sequence[Row], metric: str) -> Iterator[str]:
     for ours, theirs in [*against, ("risa", "advonly"), ("risa", "local_all"), ("advonly", "local_all")]:
         cells = [difference(values(rows, ours, at, metric), values(rows, theirs, at, metric)) for at in overlaps]
         yield _line([f"{ours} - {theirs}", *cells])
+
+
+def beside_risa(rows: Sequence[Row], metric: str, arms: Sequence[str]) -> Iterator[str]:
+    """Yield paired differences of arms to RISA at each overlap."""
+    overlaps = _overlaps(rows)
+    yield from _head([f"{metric} less risa, paired", *(f"{overlap:.0%}" for overlap in overlaps)])
+    for arm in arms:
+        risa = [values(rows, "risa", at, metric) for at in overlaps]
+        yield _line(
+            [arm, *(difference(values(rows, arm, at, metric), own) for at, own in zip(overlaps, risa, strict=True))]
+        )
 
 
 def ablations(rows: Sequence[Row], metric: str) -> Iterator[str]:
@@ -162,7 +178,7 @@ def strong_publisher(rows: Sequence[Row]) -> Iterator[str]:
 def precision(rows: Sequence[Row]) -> Iterator[str]:
     """Yield how right pseudo-labels of chosen and of other publisher-only rows were in the last round."""
     yield from _head(["arm", "overlap", "chosen", "right, chosen", "right, others", "gap"])
-    for arm in ("risa", *ABLATIONS):
+    for arm in ("risa", *ABLATIONS, *FUSIONS):
         for at in _overlaps(rows):
             noted = [row["method"] for row in rows if (row["arm"], row["overlap"]) == (arm, at)]
             both = [(each.get("precision_selected"), each.get("precision_rejected")) for each in noted]

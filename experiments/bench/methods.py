@@ -35,7 +35,7 @@ from vfl.types import Phase, Pool, Role
 
 Row = dict[str, Any]
 VALIDATIONS = 30
-"""About how often a run is validated."""
+"""About how often every run is validated, however long its epochs are."""
 
 RESAMPLES = 500
 FIGURES = ("accuracy", "auc", "log_loss", "ne", "ece")
@@ -44,8 +44,8 @@ FIGURES = ("accuracy", "auc", "log_loss", "ne", "ece")
 def configured(study: Study, arm: Arm, overlap: float, seed: int) -> Config:
     """Return the configuration of one run, in which the arm spends the study's steps and no more."""
     settings, size = study.settings, study.settings.get("train", {}).get("batch_size", 256)
-    train = {"batch_size": size, "select": "best_valid", "validate_every": max(1, study.steps // VALIDATIONS)}
-    asked = {
+    train = {"batch_size": size, "select": "best_valid"}
+    asked: Row = {
         "seed": seed,
         "backend": "local",
         "method": {"name": arm.method, **arm.options},
@@ -64,7 +64,15 @@ def configured(study: Study, arm: Arm, overlap: float, seed: int) -> Config:
     }
     asked["train"] |= {EPOCHS: spent.pop(EPOCHS, 0)}
     asked["method"] |= spent
+    phases = coordinator_plan(Config.model_validate(asked)).phases
+    asked["train"] |= {"validate_every": max(1, round(validated(phases, counts) / VALIDATIONS))}
     return Config.model_validate(asked)
+
+
+def validated(phases: Sequence[Phase], counts: Mapping[Pool, int]) -> int:
+    """Return how many rounds of these phases a validation may follow."""
+    over = [phase for phase in phases if phase.validate and phase.pool in counts]
+    return sum(max(phase.epochs * -(-counts[phase.pool] // phase.batch_size), phase.min_steps) for phase in over)
 
 
 def pool_rows(world: World) -> dict[Pool, int]:

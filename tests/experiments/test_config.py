@@ -62,7 +62,7 @@ def test_the_default_run_has_the_keys_and_values_of_the_design():
             "optimizer": "adam",
             "lr": 1e-3,
             "select": "last",
-            "validate_every": 1,
+            "validate_every": 0,
             "stale": 0,
             "batches_per_message": 1,
             "threads_per_party": 1,

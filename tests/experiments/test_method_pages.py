@@ -7,7 +7,7 @@ from scipy import stats
 
 from experiments.bench.arms import FEDADS, MAIN, STUDIES
 from experiments.bench.method_pages import difference, filled, holm, interval, missing, paired_p, spent
-from experiments.bench.methods import configured, ordered, passes
+from experiments.bench.methods import VALIDATIONS, configured, measured, ordered, passes
 from experiments.plan import coordinator_plan
 from vfl.types import Phase, Pool
 
@@ -81,3 +81,10 @@ def test_tiers_go_round_the_studies():
     assert cells[0] == ("digits", ("vanilla", 0.01, 0))
     assert {overlap for _, (_, overlap, _) in cells} == {0.01, 0.05, 1.0}
     assert len(set(cells)) == len(cells)
+
+
+@pytest.mark.parametrize("name", ["vanilla", "local_all", "risa", "fedbcd"])
+def test_every_arm_is_validated_about_as_often(name):
+    """Whatever an epoch of it is: one of `local_all` has eleven times the rows of one of `vanilla`."""
+    row, _ = measured(configured(DIGITS, SPENDING[name], 0.05, 0), None)
+    assert VALIDATIONS - 3 <= row["validations"] <= VALIDATIONS + 8

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vfl.errors import ConfigError
-from vfl.methods._crossview import Halves, agreed, attended_label_loss, attention, common_loss, overlap_loss
+from vfl.methods._crossview import Halves, Pair, agreed, attended_label_loss, attention, common_loss, overlap_loss
 from vfl.registry import build
 
 
@@ -34,6 +34,14 @@ def test_a_row_does_not_attend_to_itself():
 def test_halves():
     unique, common = Halves(1).cut(torch.tensor([[1.0, 2.0, 3.0]]))
     assert (unique.tolist(), common.tolist()) == ([[1.0, 2.0]], [[3.0]])
+
+
+def test_common_parts_attend_across_parties_and_unique_parts_within_one():
+    """The row is like the first aligned row in our unique part, and like the second in their common part alone."""
+    ours = torch.tensor([[100.0, 100.0], [0.0, 0.0]])
+    theirs = torch.tensor([[1.0, 0.0], [2.0, 100.0]])
+    pair, body = Pair(Halves(1), ours, theirs), torch.tensor([[1.0, 1.0]])
+    assert pair.estimate(pair.weights(body, 1.0, None)).tolist() == [[1.0, 100.0]]
 
 
 def test_losses_by_hand():

@@ -89,15 +89,30 @@ def test_stale_rows_count_less_and_very_stale_ones_not_at_all():
     assert staleness(now, then, 0.5).tolist() == pytest.approx([1.0, 0.5**0.5, 0.0, 0.0])
 
 
-def test_a_cache_keeps_the_last_exchanges_and_takes_them_in_turn():
+def exchange(value):
+    return {name: torch.tensor([value]) for name in ("rows", "sent", "got")}
+
+
+def test_a_cache_keeps_the_last_exchanges_and_takes_the_least_used():
     cache = Cache(2)
     for value in range(3):
-        cache.add({name: torch.tensor([value]) for name in ("rows", "sent", "got")})
+        cache.add(exchange(value))
+    assert int(cache.turn()["rows"]) == 1
     copy = Cache(2)
     copy.resume(cache.loose())
-    turns = [[int(one.turn()["rows"]) for _ in range(4)] for one in (cache, copy)]
-    assert turns[0] == turns[1]
-    assert sorted(turns[0]) == [1, 1, 2, 2]
+    turns = [[int(one.turn()["rows"]) for _ in range(3)] for one in (cache, copy)]
+    assert turns == [[2, 1, 2]] * 2
+
+
+@pytest.mark.parametrize(("size", "updates"), [(3, 2), (3, 1), (5, 2), (2, 3)])
+def test_every_exchange_is_used_as_often_as_any_other(size, updates):
+    """Exchanges and updates alternate as in training; each is used `updates` times but for those at the ends."""
+    cache, uses = Cache(size), [0] * 60
+    for value in range(60):
+        cache.add(exchange(value))
+        for _ in range(updates):
+            uses[int(cache.turn()["rows"])] += 1
+    assert set(uses[size:-size]) == {updates}
 
 
 def test_cross_party_loss_by_hand():

@@ -58,12 +58,22 @@ def test_only_tables_are_drawn_anew_and_only_theirs_is_forgotten():
     assert torch.equal(net[0].weight, drawn)
 
 
-def test_validations_are_so_many_steps_apart_and_the_last_epoch_is_always_validated():
-    options = {"epochs": 5, "batch_size": 100, "validate_every": 7}
+def test_validations_are_so_many_steps_apart_inside_epochs_too_and_the_last_step_is_always_validated():
+    options = {"epochs": 5, "batch_size": 100}
     fit = train(config(train=options))
     steps, each = len(fit.progress.losses), len(fit.progress.losses) // 5
     assert each == 4
-    assert sorted(fit.progress.valid) == [8, 16, steps]
+    assert sorted(fit.progress.valid) == [4, 8, 12, 16, steps]
+    often = train(config(train=options | {"validate_every": 3}))
+    assert sorted(often.progress.valid) == [3, 6, 9, 12, 15, 18, steps]
+    assert often.progress.losses == fit.progress.losses
+    assert all(often.progress.valid[step] == fit.progress.valid[step] for step in (12, steps))
+
+
+def test_rounds_of_phases_that_are_not_validated_do_not_count():
+    options = {"epochs": 5, "batch_size": 100, "validate_every": 10}
+    fit = train(config(method={"name": "vfl_mpd", "pretrain_epochs": 1}, train=options))
+    assert sorted(fit.progress.valid) == [14, 24]
 
 
 def test_steps_alone_end_in_the_middle_of_an_epoch():

@@ -32,6 +32,29 @@ def attention(queries: Tensor, keys: Tensor, temperature: float, same: Tensor | 
     return torch.softmax(scores if same is None else scores.masked_fill(same, NEVER), dim=1)
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Aligned rows as two parties embedded them: `ours`, who has a row, and `theirs`, who lacks it; `(keys, width)`."""
+
+    halves: Halves
+    ours: Tensor
+    theirs: Tensor
+
+    def weights(self, body: Tensor, temperature: float, same: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return how rows that we embed to `body` attend to the aligned ones, for either part of their embedding.
+
+        Our unique part is comparable with our own alone, our common part with theirs.
+        """
+        unique, common = self.halves.cut(body)
+        keys = self.halves.cut(self.ours)[0], self.halves.cut(self.theirs)[1]
+        return attention(unique, keys[0], temperature, same), attention(common, keys[1], temperature, same)
+
+    def estimate(self, weights: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the `(rows, width)` embeddings they would have sent."""
+        values = self.halves.cut(self.theirs)
+        return torch.cat([weight @ value for weight, value in zip(weights, values, strict=True)], dim=1)
+
+
 def common_loss(ours: Tensor, theirs: Tensor) -> Tensor:
     """Return the mean squared difference of two parties' common parts, `(rows, common)` each."""
     return (ours - theirs).square().mean()

@@ -22,7 +22,7 @@ from vfl.types import Hop, PartyId, Phase, Step
 class Celu:
     """`vanilla`, but between exchanges each party takes `local_steps` less one updates on exchanges it keeps.
 
-    Each keeps its last `cache` exchanges (rows, what it sent, what it was sent) and goes through them in turn. A row
+    Each keeps its last `cache` exchanges (rows, what it sent, what it was sent) and takes the least used one. A row
     counts for the cosine between what the party computes for it now and what it computed at the exchange (a publisher:
     embeddings; the advertiser: gradients by the embeddings), and for nothing below `threshold`. Nothing else crosses
     the wire than under `vanilla`; `local_steps: 1` is `vanilla`.
@@ -63,29 +63,31 @@ Exchange = dict[str, Tensor]
 
 
 class Cache:
-    """The last exchanges of one party, and whose turn it is."""
+    """The last exchanges of one party, and how often each was used."""
 
     def __init__(self, size: int) -> None:
         self._kept: deque[Exchange] = deque(maxlen=size)
-        self._turn = 0
+        self._uses: deque[int] = deque(maxlen=size)
 
     def add(self, exchange: Exchange) -> None:
         """Keep an exchange in place of the oldest."""
         self._kept.append(exchange)
+        self._uses.append(0)
 
     def turn(self) -> Exchange:
-        """Return the next exchange by place in the cache, whose exchanges move up one place as each new one comes."""
-        self._turn += 1
-        return self._kept[self._turn % len(self._kept)]
+        """Return the exchange used least often, the oldest of several."""
+        place = min(range(len(self._uses)), key=lambda at: self._uses[at])
+        self._uses[place] += 1
+        return self._kept[place]
 
     def loose(self) -> dict[str, Tensor]:
         """Return all that is kept."""
         kept = {f"{place}.{name}": value for place, one in enumerate(self._kept) for name, value in one.items()}
-        return {**kept, "turn": torch.tensor(self._turn)}
+        return {**kept, "uses": torch.tensor(list(self._uses), dtype=torch.int64)}
 
     def resume(self, loose: Mapping[str, Tensor]) -> None:
         """Take back what `loose` gave."""
-        self._turn = int(loose["turn"])
+        self._uses.extend(loose["uses"].tolist())
         for place in sorted({int(key.split(".")[0]) for key in loose if "." in key}):
             self._kept.append({name: loose[f"{place}.{name}"] for name in ("rows", "sent", "got")})
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vfl.exchange import Mail, Outgoing
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import Desk, Parts, TrainOptions
-from vfl.methods._crossview import Halves, agreed, attended_label_loss, attention, common_loss, overlap_loss
+from vfl.methods._crossview import Halves, Pair, agreed, attended_label_loss, common_loss, overlap_loss
 from vfl.methods._imputing import Embeddings
 from vfl.methods._own import OneUpdate, needed
 from vfl.methods._publisher import ChosenRowsPublisher
@@ -25,11 +25,11 @@ class Fedcvt:
     """Training on all rows, what an absent party would have sent estimated from aligned rows that look alike.
 
     An estimate is the attention-weighted mean of the party's embeddings of aligned rows, by the similarity of what the
-    present party sent; the unique and the common part of embeddings are attended to by themselves. The advertiser's own
-    rows train with their labels. A publisher's train with the class on which three views agree: the joint network on
-    its embedding and the others' estimates, the publisher's head, and the advertiser's head on its estimate; each must
-    be as sure as its entry in `thresholds`. With few positives such a rule picks negatives alone: keep publishers'
-    rows out (`align.leftover: advertiser`) or thresholds at 1.
+    present party sent: of its unique part to its own of these rows, of its common part to the absent party's. The
+    advertiser's own rows train with their labels. A publisher's train with the class on which three views agree: the
+    joint network on its embedding and the others' estimates, the publisher's head, and the advertiser's head on its
+    estimate; each must be as sure as its entry in `thresholds`. With few positives such a rule picks negatives alone:
+    keep publishers' rows out (`align.leftover: advertiser`) or thresholds at 1.
 
     `temperature` sharpens the attention, over `keys` aligned rows at most, as they were when last sent. The last four
     options weigh what is added on aligned rows: likeness of the parties' common parts, correlation of a party's two
@@ -42,10 +42,8 @@ class Fedcvt:
     ACM TIST 2022, https://arxiv.org/abs/2008.10838
 
     Where we differ: one bottom a party, whose embedding is cut in two, in place of two networks; the heads are the
-    run's own top; stored embeddings carry no gradient; a row does not attend to itself; labels are not softened; a
-    common part attends to the same party's common parts of aligned rows, where the authors' attends to the other
-    party's, so that likeness of common parts changes no estimate here; the parts' correlation is between columns, so
-    that they may differ in width; weights of the added losses are ours.
+    run's own top; stored embeddings carry no gradient; a row does not attend to itself; labels are not softened; the
+    parts' correlation is between columns, so that they may differ in width; weights of the added losses are ours.
     """
 
     temperature: float = 0.1
@@ -160,18 +158,17 @@ class CrossViewAdvertiser:
     def _joint(self, embeddings: Embeddings) -> Tensor:
         return self._top(torch.cat([embeddings[party] for party in self._desk.widths], dim=1))
 
-    def _weights(self, party: PartyId, body: Tensor, keys: Tensor, same: Tensor | None) -> tuple[Tensor, ...]:
-        pairs = zip(self._halves.cut(body), self._halves.cut(self._seen[party][keys]), strict=True)
-        return tuple(attention(query, key, self._options.temperature, same) for query, key in pairs)
-
-    def _estimated(self, party: PartyId, body: Tensor, keys: Tensor, same: Tensor | None = None) -> Embeddings:
+    def _estimated(self, party: PartyId, body: Tensor, keys: Tensor) -> Embeddings:
         """Return all parties' embeddings of rows that one party holds: its own, and estimates of the others'."""
-        weights, found = self._weights(party, body, keys, same), dict[PartyId, Tensor]()
+        found = dict[PartyId, Tensor]()
         for other in self._desk.widths:
-            values = self._halves.cut(self._seen[other][keys])
-            parts = [weight @ value for weight, value in zip(weights, values, strict=True)]
-            found[other] = body if other == party else torch.cat(parts, dim=1)
+            pair = self._pair(party, other, keys)
+            made = pair.estimate(pair.weights(body, self._options.temperature, None))
+            found[other] = body if other == party else made
         return found
+
+    def _pair(self, party: PartyId, other: PartyId, keys: Tensor) -> Pair:
+        return Pair(self._halves, self._seen[party][keys], self._seen[other][keys])
 
     def _supervised(self, aligned: Embeddings, labels: Tensor) -> Tensor:
         heads = [classification_loss(self._heads[party](body), labels) for party, body in aligned.items()]
@@ -190,11 +187,14 @@ class CrossViewAdvertiser:
             if party != ADVERTISER:
                 found = found + options.common_weight * common_loss(common, own)
             found = found + options.overlap_weight * overlap_loss(unique, common)
-            made = self._estimated(party, body, keys, same)
-            errors = [(made[other] - aligned[other]).square().mean() for other in made if other != party]
-            found = found + options.estimate_weight * sum(errors, torch.zeros(()))
-            for weights in self._weights(party, body, keys, same):
-                found = found + options.attention_weight * attended_label_loss(weights, labels, known)
+            for other in self._desk.widths:
+                if other != party:
+                    pair = self._pair(party, other, keys)
+                    weights = pair.weights(body, options.temperature, same)
+                    error = (pair.estimate(weights) - aligned[other]).square().mean()
+                    found = found + options.estimate_weight * error
+                    for each in weights:
+                        found = found + options.attention_weight * attended_label_loss(each, labels, known)
         return found
 
     def _agreed_loss(self, theirs: Mapping[PartyId, tuple[Tensor, Tensor]], keys: Tensor) -> Tensor:
