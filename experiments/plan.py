@@ -11,10 +11,11 @@ from typing import Any, cast
 
 from experiments import apart
 from experiments.asked_needs import needs_of
+from experiments.problems import refusal
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
 from parties.faults import Faults
-from parties.spec import ModelSpec, PartySpec, TrainSpec
+from parties.spec import ModelSpec, Panel, PartySpec, TrainSpec
 from parties.survey import Survey, survey, survey_apart
 from vfl.align import Aligner
 from vfl.coordinator import Plan
@@ -24,7 +25,7 @@ from vfl.data.cut import RowCut, Shard
 from vfl.data.partition import partition
 from vfl.data.shard import official_test
 from vfl.data.timing import by_time
-from vfl.errors import ConfigError, DataError
+from vfl.errors import ConfigError, DataError, ThreatError
 from vfl.grid import Roster
 from vfl.identity import drawn, stored
 from vfl.methods import Method
@@ -115,6 +116,7 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
             shared=seeds.scope("shared"),
             defenses=_defenses(config, party, role),
             tampers=_tampers(config, world, party),
+            panel=_panel(config, world, party),
             codec=config.wire.codec,
             channel=config.sealed,
             record_every=config.record.every if role != Role.REFEREE else 0,
@@ -320,6 +322,20 @@ def _tampers(config: Config, world: World, party: PartyId) -> tuple[Mapping[str,
     if party not in adversaries(config, world):
         return ()
     return tuple(spec.member for spec in config.attack if needs_of(spec).active)
+
+
+def _panel(config: Config, world: World, party: PartyId) -> Panel | None:
+    """Return the rows that a party's active attacks are granted in training, of the first party under attack."""
+    looking = adversaries(config, world)
+    asked = max((needs_of(spec).known_rows for spec in config.attack if needs_of(spec).active), default=0)
+    under_attack = [each for each in world.publishers if world.columns[each] and each not in looking]
+    if party != ADVERTISER or party not in looking or not asked or not under_attack:
+        return None
+    shard = _shard(config, world, min(under_attack), Role.PUBLISHER)
+    if shard is None or shard.keyed:
+        message = refusal(config.data.name, "a built-in set with attacks that know rows in training", "drop the attack")
+        raise ThreatError(message, key="attack")
+    return Panel(shard, {}, asked, Seeds(config.seed).scope("hints"))
 
 
 def _check_columns(party: PartyId, names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from parties.aligning import Aligning
 from parties.mounts import Mounts, mount, steered
+from parties.panel import panel
 from parties.rows import Rows, leftover_base, leftover_order
 from parties.settle import settle
 from parties.spec import PartySpec
@@ -28,7 +29,7 @@ from vfl.methods import Desk, Parts, Remembers, Side
 from vfl.registry import build
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
-from vfl.types import Batch, Role, Step, TableSchema
+from vfl.types import Batch, PartyId, Role, Step, TableSchema
 from vfl.whole import write_whole
 
 
@@ -48,6 +49,7 @@ class FeatureParty:
         self._rows: Rows | None = None
         self._side: Side | None = None
         self._schema = TableSchema()
+        self._panel: Batch | None = None
 
     def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
         """Return a handler of the aligner before `prepare`, of the method after it."""
@@ -130,6 +132,17 @@ class FeatureParty:
     def labels(self, rows: Tensor) -> Tensor:
         """Return the labels of some handles, for this party's own defenses."""
         return cast(Rows, self._rows).labels(rows)
+
+    def known(self, party: PartyId) -> Batch | None:
+        """Return the rows of another party's columns that this one's attacks are granted, where they are of it."""
+        asked = self._spec.panel
+        if asked is None or asked.shard.party != party:
+            return None
+        if self._panel is None:
+            alignment = cast(Alignment, self._resumed)
+            ids = torch.from_numpy(load_ids(self._shard))[alignment.order]
+            self._panel = panel(asked, ids, alignment.train)
+        return self._panel
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step."""

@@ -66,6 +66,20 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """Rows of another party's columns that the threat model grants to an attack that acts in training.
+
+    `rows` of them, training rows drawn on the stream that the referee grants rows by. `shard` and `encoding` are that
+    party's: a simulation hands them over so that the rows can be read; a company would have bought the panel.
+    """
+
+    shard: Shard
+    encoding: Mapping[str, Any]
+    rows: int
+    seeds: Seeds
+
+
+@dataclass(frozen=True, slots=True)
 class PartySpec:
     """Everything one party needs to take part in a run. Picklable; holds no data and no other party's seeds.
 
@@ -73,7 +87,7 @@ class PartySpec:
     transcript and checkpoints; `None` records nothing. `record_every` 0 records nothing. `credentials` sign its
     greeting where envelopes are sealed (`channel`); with `None` nobody's greeting is checked. `alignments` is a folder
     of this data set, cut, aligner and seed: what aligning gave is kept there, for runs in this process and others that
-    align alike.
+    align alike. `panel` is what its own attacks are granted of another party while they train.
     """
 
     party: PartyId
@@ -97,6 +111,7 @@ class PartySpec:
     folder: str | None = None
     alignments: str | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    panel: Panel | None = None
 
     def path(self, *parts: str) -> Path | None:
         """Return a place in the party's own folder, or `None` where it has none."""
