@@ -68,6 +68,7 @@ def test_it_keeps_to_the_protocol_outside_training_and_without_rows_that_it_know
     attack, honest = Fsha(), torch.randn(5, WIDTH)
     known = table(torch.randn(ROWS, 2), torch.arange(KNOWN))
     assert receive(attack, {}, honest, None) == {}
+    assert receive(attack, {}, honest, table(torch.zeros(ROWS, 0), torch.arange(KNOWN))) == {}  # no numeric column
     assert receive(attack, {}, honest, known, learning=False) == {}
     state = receive(attack, {}, honest, known)
     assert torch.equal(send(attack, state, honest, learning=False), honest)

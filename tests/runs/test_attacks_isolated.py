@@ -50,6 +50,7 @@ CHEAT = """
 from dataclasses import dataclass
 from pathlib import Path
 from vfl.attacks import Guess, Needs
+from vfl.registry import build
 from vfl.types import Kind
 
 @dataclass(frozen=True)
@@ -77,8 +78,6 @@ class Disguised:
 
     @property
     def needs(self):
-        from vfl.registry import build
-from vfl.types import Kind
         return build("attack", self.inner).needs
 
     def infer(self, view, rng):

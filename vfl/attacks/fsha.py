@@ -80,7 +80,7 @@ class Fsha:
 
     def inspect(self, body: Tensor, state: State, ctx: ReceiveContext) -> tuple[Verdict, State]:
         """Take a round of hijacking on the `(rows, dim)` embeddings that came; they are used as they are."""
-        if ctx.learning and ctx.known is not None and len(ctx.known.rows):
+        if ctx.learning and ctx.known is not None and ctx.known.numeric.numel():
             state = self._round(state, body.detach(), _table(ctx.known), ctx.known.numeric.shape[1])
         return Verdict(body.norm(dim=1), no_rows(body), body), state
 
