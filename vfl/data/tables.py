@@ -301,10 +301,11 @@ def _load_typed(path: Path, columns: Sequence[str], kind: str) -> Any:  # noqa: 
 
 
 def _typed_pieces(path: Path, columns: Sequence[str], kind: str) -> Iterator[Any]:
-    with pa.memory_map(str(path)) as source:
-        if kind == "parquet":
+    if kind == "parquet":  # not mapped: its pages are unpacked anyway, and a map's stay with the process
+        with pa.OSFile(str(path)) as source:
             yield from arrow_parquet.ParquetFile(source).iter_batches(BATCH_ROWS, columns=list(columns))
-            return
+        return
+    with pa.memory_map(str(path)) as source:
         reader = pa.ipc.open_file(source)
         yield from (reader.get_batch(place).select(list(columns)) for place in range(reader.num_record_batches))
 
