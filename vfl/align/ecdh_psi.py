@@ -83,6 +83,10 @@ class EcdhPsi:
         if self.workers < 1:
             raise ValueError(f"workers: got {self.workers}, allowed 1 or more; write 1 for no extra process")
 
+    def answer_bytes(self, asked: int, listed: int) -> int:
+        """Return how long an answer is: a tag, a digest for each id asked, and the own canary and ids."""
+        return POINT_BYTES * (1 + asked + 1 + listed)
+
     def publisher(self, ids: Ids, seeds: Seeds) -> PsiPublisher:
         """Return a publisher's side."""
         return PsiPublisher(_Masked(self, ids, seeds))
