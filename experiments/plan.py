@@ -26,6 +26,7 @@ from vfl.data.checks import check_columns, check_split
 from vfl.data.cut import RowCut, Shard
 from vfl.data.partition import partition
 from vfl.data.shard import official_test
+from vfl.data.tables import column
 from vfl.data.timing import by_time
 from vfl.errors import ConfigError, DataError
 from vfl.grid import Roster
@@ -311,8 +312,7 @@ def _by_time(config: Config, source: Source, described: Described, root: Path | 
     name = cast("dict[str, str]", config.holdout.by)["time"]
     check_columns([name], (*described.columns, *described.times), where="holdout.by.time")
     table = source.of(ADVERTISER, described) if isinstance(source, Keyed) else source
-    values = table.read([name], root)[name]
-    return by_time(values, name, config.holdout.test, config.holdout.valid)
+    return by_time(column(table.read([name], root), name), name, config.holdout.test, config.holdout.valid)
 
 
 def _shard(config: Config, world: World, party: PartyId, role: Role) -> Shard | None:

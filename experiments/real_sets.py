@@ -32,7 +32,7 @@ from vfl.seeds import Seeds
 
 ROWS = Path("docs/results/rows/real_sets.jsonl")
 TABLE = Path("docs/results/real_sets.md")
-BUDGET = 4000
+BUDGET = 2000
 """Mini-batches that each network is trained for at most, on every set."""
 
 LOOK_EVERY = 20

@@ -27,10 +27,11 @@ PUBLISHER: PartyId = "publisher"
 class Csv:
     """Your own tables, one file a party, whose rows are joined by a key and only partly overlap.
 
-    Files are CSV or TSV (UTF-8, a byte order mark is dropped; also gzipped), parquet or Arrow. `publisher` is one file,
-    or a file for each publisher by its party id; relative paths are looked up where the command runs, then in
-    `data.root`. `key` is the column that rows are joined on, compared as text; `label` the advertiser's class column,
-    its values sorted, so that of two classes the larger is the positive one. Every other column is a feature.
+    Files are CSV or TSV (UTF-8, also gzipped; a byte order mark is dropped at the start and refused elsewhere), parquet
+    or Arrow. `publisher` is one file, or a file for each publisher by its party id; relative paths are looked up where
+    the command runs, then in `data.root`. `key` is the column that rows are joined on, compared as text; `label` the
+    advertiser's class column, its values sorted, so that of two classes the larger is the positive one. Every other
+    column is a feature.
 
     A text column is numeric where at least 90 % of its values are numbers without leading zeros; a value there that is
     no number is refused. `types` overrides it, by column or by `PARTY.COLUMN`. Cells that are empty or say NA, N/A,

@@ -25,6 +25,7 @@ from pyarrow import feather
 from pyarrow import parquet as arrow_parquet
 
 from vfl.data.checks import check_columns
+from vfl.data.keys import give_back
 from vfl.errors import DataError
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
@@ -109,7 +110,7 @@ def batches(path: Path, columns: Sequence[str], names: Sequence[str] | None = No
     except (OSError, EOFError) as error:
         raise DataError(f"cannot be read ({_line(error)}); write the file again", where=str(path)) from None
     finally:
-        pa.default_memory_pool().release_unused()
+        give_back()
 
 
 def rows(path: Path, names: Sequence[str] | None = None) -> int:
