@@ -14,7 +14,7 @@ from pyarrow import parquet
 from experiments.plan import ADVERTISER, World, open_world
 from experiments.roots import data_root
 from experiments.schema import Config
-from vfl.data import Described, Keyed, Source
+from vfl.data import Batched, Described, Keyed, Source
 from vfl.data.cut import TEST, TRAIN, VALID
 from vfl.data.synthetic_ads import CATEGORICAL, KEY, NUMERIC, TRUTH, SyntheticAds
 from vfl.errors import DataError, UserError
@@ -137,13 +137,20 @@ def _held(frames: Iterator[pd.DataFrame], party: PartyId, overlap: float, seed: 
 def _columns(source: Source, world: World, party: PartyId) -> dict[str, dict[str, Any]]:
     table = source.of(party, world.tables.get(party)) if isinstance(source, Keyed) else source
     described: Described = table.describe(world.root)
-    names = world.columns[party]
-    frame = table.read(names, world.root)
+    names, rows = world.columns[party], 0
+    missing, distinct = dict.fromkeys(names, 0), {name: set[Any]() for name in names}
+    frames = table.batches(names, world.root) if isinstance(table, Batched) else [table.read(names, world.root)]
+    for frame in frames:
+        rows += len(frame)
+        for name in names:
+            there = frame[name].dropna()
+            missing[name] += len(frame) - len(there)
+            distinct[name].update(there.unique().tolist())
     return {
         name: {
             "type": "numeric" if name in described.numeric else "categorical",
-            "missing": float(frame[name].isna().mean()),
-            "distinct": int(frame[name].nunique()),
+            "missing": missing[name] / max(rows, 1),
+            "distinct": len(distinct[name]),
         }
         for name in names
     }

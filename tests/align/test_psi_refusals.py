@@ -29,9 +29,10 @@ class Exchange:
 
     group: str = "p256"
     seed: int = 0
+    max_asked: int = 0
 
     def __post_init__(self) -> None:
-        aligner = EcdhPsi(group=self.group)  # type: ignore[arg-type]
+        aligner = EcdhPsi(group=self.group, max_asked=self.max_asked)  # type: ignore[arg-type]
         pools = torch.tensor([0, 0, 1, 2])
         self.advertiser = aligner.advertiser(OURS, pools, Seeds(self.seed).scope("advertiser"), ("publisher",))
         self.publisher = aligner.publisher(THEIRS, Seeds(self.seed).scope("publisher"))
@@ -75,6 +76,16 @@ def test_the_honest_exchange_goes_through(group: str) -> None:
     exchange.settle(exchange.match(exchange.answer(exchange.asked)))
     assert exchange.publisher.alignment is not None
     assert {THEIRS[row] for row in exchange.publisher.alignment.order.tolist()} == {"c", "d"}
+
+
+def test_a_publisher_bounds_how_many_ids_it_is_asked_for() -> None:
+    exchange = Exchange(max_asked=len(OURS))
+    exchange.settle(exchange.match(exchange.answer(exchange.asked)))
+    bounded = Exchange(max_asked=len(OURS) - 1)
+    with pytest.raises(WireError, match=r"asks for 4 ids, allowed 3 at most \(align.max_asked\)"):
+        bounded.answer(bounded.asked)
+    with pytest.raises(ValueError, match="max_asked: got -1"):
+        EcdhPsi(max_asked=-1)
 
 
 QUESTIONS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {

@@ -53,12 +53,16 @@ class EcdhPsi:
     reached, not who that is: a channel must.
 
     Not covered: a party that lies about its ids. The advertiser may ask for any id it can name, one for each entry it
-    sends, and nothing here bounds how many; a publisher sees the number. Arithmetic is not in constant time.
+    sends; a publisher that is asked for more than `max_asked` ids (0: any number) refuses before it masks one.
+    Arithmetic is not in constant time.
 
-    `group` is `p256` (ids hashed to the curve as RFC 9380 does, x-coordinates sent, every received point checked to be
-    on the curve) or `x25519`, twice as fast and weaker: an id's SHA-256 is taken for a u-coordinate as it is, so half
-    of the ids land on the curve's twist, whose observable membership gives away one bit of each masked id that the
-    clamped scalar does not hide, and no proof covers the mix. For measurements, not for partners.
+    `group` is `p256` (ids hashed to the curve by RFC 9380's P256_XMD:SHA-256_SSWU_NU_, x-coordinates sent, every
+    received point checked to be on the curve) or `x25519`, twice as fast and weaker: an id's SHA-256 is taken for a
+    u-coordinate as it is, so half of the ids land on the curve's twist, whose observable membership gives away one bit
+    of each masked id that the clamped scalar does not hide, and no proof covers the mix; an echo passes for a new point
+    once a point of small order is added to it. For measurements, not for partners. The NU in the name says that ids do
+    not fall uniformly on the curve; RFC 9380 warns that such a map is no random oracle. What is asked of it here is
+    less: that nobody knows how the logarithms of two ids' points are related.
 
     `workers` are the processes that this party masks with, its own among them, 1 or more. In a simulation scalars and
     shuffles come from the party's seeded stream, which makes the run repeatable and the secrets only as secret as its
@@ -73,6 +77,7 @@ class EcdhPsi:
 
     group: GroupName = "p256"
     workers: int = 1
+    max_asked: int = 0
 
     hops: ClassVar[tuple[Hop, ...]] = HOPS
     costly: ClassVar[bool] = True
@@ -82,6 +87,8 @@ class EcdhPsi:
             raise ValueError(f"group: got {self.group!r}, allowed p256 or x25519; choose p256")
         if self.workers < 1:
             raise ValueError(f"workers: got {self.workers}, allowed 1 or more; write 1 for no extra process")
+        if self.max_asked < 0:
+            raise ValueError(f"max_asked: got {self.max_asked}, allowed 0 or more; 0 sets no bound")
 
     def answer_bytes(self, asked: int, listed: int) -> int:
         """Return how long an answer is: a tag, a digest for each id asked, and the own canary and ids."""
@@ -89,7 +96,7 @@ class EcdhPsi:
 
     def publisher(self, ids: Ids, seeds: Seeds) -> PsiPublisher:
         """Return a publisher's side."""
-        return PsiPublisher(_Masked(self, ids, seeds))
+        return PsiPublisher(_Masked(self, ids, seeds), self.max_asked)
 
     def advertiser(self, ids: Ids, pools: Tensor, seeds: Seeds, publishers: tuple[PartyId, ...]) -> PsiAdvertiser:
         """Return the advertiser's side."""
@@ -130,8 +137,8 @@ class _Masked:
 class PsiPublisher:
     """Masks its own ids, answers the advertiser's once, and is told which of its own are shared."""
 
-    def __init__(self, masked: _Masked) -> None:
-        self._masked = masked
+    def __init__(self, masked: _Masked, max_asked: int = 0) -> None:
+        self._masked, self._max_asked = masked, max_asked
         self._key: bytes | None = None
         self.alignment: Alignment | None = None
 
@@ -148,6 +155,8 @@ class PsiPublisher:
         if self._key is not None:
             refuse("advertiser", "asks a second time", "one question in a run")
         asked = _points(mail["advertiser"].body, "advertiser", least=1)
+        if self._max_asked and len(asked) - 1 > self._max_asked:
+            refuse("advertiser", f"asks for {len(asked) - 1} ids", f"{self._max_asked} at most (align.max_asked)")
         key, digests = self._masked.mask_theirs(asked, "advertiser")
         own = self._masked.sent
         tag = np.frombuffer(_tag(key, b"answer", asked, digests, own), np.uint8)[None]
