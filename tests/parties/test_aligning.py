@@ -27,7 +27,7 @@ POOLS = torch.tensor([0, 0, 1, 2, 0] * 6)
 
 
 def sides(folder: Path | None, seed: int = 0) -> dict[PartyId, Aligning]:
-    psi, seeds = EcdhPsi(group="x25519"), Seeds(seed)
+    psi, seeds = EcdhPsi(), Seeds(seed)
     makers = {
         "publisher": lambda: psi.publisher(THEIRS, seeds.scope("publisher")),
         "advertiser": lambda: psi.advertiser(OWN, POOLS, seeds.scope("advertiser"), ("publisher",)),
@@ -122,7 +122,7 @@ def test_a_side_is_not_made_where_all_is_answered(tmp_path: Path):
         made.append(number)
         return side
 
-    psi = EcdhPsi(group="x25519")
+    psi = EcdhPsi()
     whole = Aligning(partial(make, 1, psi.publisher(THEIRS, Seeds(0))), None)
     assert made == [1]
     assert whole.alignment is None
@@ -147,7 +147,7 @@ def place(asked: dict, sections: tuple[str, ...] = ALIGNMENT_DEPENDS_ON) -> str:
         ({"seed": 1}, False),
         ({"data": "digits"}, False),
         ({"holdout": {"test": 0.3}}, False),
-        ({"align": {"name": "ecdh_psi", "group": "x25519"}}, False),
+        ({"align": {"name": "ecdh_psi", "max_asked": 9000}}, False),
         ({"align": {"name": "ecdh_psi", "overlap": 0.5}}, False),
     ],
 )
