@@ -22,6 +22,7 @@ from parties.teacher import Teacher
 from vfl.align import Alignment, AlignSide, Ids
 from vfl.data.cut import Shard
 from vfl.data.encode import EncodeOptions, Encoder
+from vfl.data.keys import give_back
 from vfl.data.shard import LocalTable, load_features, load_ids, load_keys
 from vfl.exchange import Mail, Outgoing
 from vfl.holding import TABLE_FILE, save_table
@@ -43,6 +44,8 @@ class FeatureParty:
         keys: Ids = load_keys(self._shard) if self._shard.keyed else torch.from_numpy(load_ids(self._shard))
         kept = None if spec.alignments is None else Path(spec.alignments) / spec.party
         self._align: Aligning | None = Aligning(partial(make_align, keys, spec.seeds.scope("align")), kept)
+        del keys  # an aligner that has packed them holds them no longer
+        give_back()
         self._make_side = make_side
         self._resumed: Alignment | None = None
         self._remembered: dict[str, Tensor] = {}

@@ -28,7 +28,11 @@ Spec = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
-    """The `train` section of a run."""
+    """The `train` section of a run. Parties are told by the coordinator when to keep their weights; references are not.
+
+    So `select` and `validate_every`, which say when, are for those alone: they mean what they mean in the coordinator's
+    `Plan`.
+    """
 
     epochs: int = 5
     batch_size: int = 256
@@ -37,6 +41,8 @@ class TrainSpec:
     threads: int = 1
     stale: int = 0
     several: int = 1
+    select: Literal["last", "best_valid"] = "last"
+    validate_every: int = 0
 
     def options(self) -> TrainOptions:
         """Return these options as methods use them."""

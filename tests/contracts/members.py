@@ -42,7 +42,7 @@ DEFENSES: dict[str, list[Options]] = {
 }
 
 ALIGNERS: dict[str, list[Options]] = {
-    "ecdh_psi": [{}, {"group": "x25519"}],
+    "ecdh_psi": [{}, {"max_asked": 10_000}],
     "plain": [{}],
     "salted_hash": [{"salt": "pepper"}],
 }
