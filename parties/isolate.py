@@ -51,7 +51,10 @@ class Isolation:
                 env=environment,
                 start_new_session=True,  # Ctrl-C in the terminal stops the run, which then stops the server
             )
-            for preloaded in (("pydantic", "torch._dynamo"), ("parties.judging", "scipy.special", "sklearn.datasets"))
+            for preloaded in (
+                ("pydantic.type_adapter", "torch._dynamo"),
+                ("parties.judging", "pydantic.type_adapter", "scipy.special", "sklearn.datasets"),
+            )
         )
 
     def __enter__(self) -> Isolation:

@@ -110,8 +110,8 @@ SCORES: tuple[Stack, ...] = ((), *over("rounding", "digits", 4, 3, 2, 1))
 class Aim:
     """What is protected: the stacks that protect it in tiers, the data and tops they run on, and who looks how.
 
-    `attacks` are the attacks by data set. A tier is run whole before the next; within one, the places of `order`
-    (data, top) come one after another, and of each all stacks of one seed before the next seed.
+    `attacks` are the attacks by data set. A tier is run whole before the next; within one, a seed of all places of
+    `order` (data, top) before the next seed, so that a sweep cut short has every stack once before any has it thrice.
     """
 
     sets: Mapping[str, Options]
@@ -130,8 +130,8 @@ class Aim:
     def cells(self) -> Iterator[tuple[str, str, int, Stack]]:
         """Yield data, top, seed and stack of every run, in the order of their making."""
         for tier in self.tiers:
-            for data, top in self.order:
-                for seed in range(SEEDS):
+            for seed in range(SEEDS):
+                for data, top in self.order:
                     for stack in tier:
                         yield data, top, seed, stack
 

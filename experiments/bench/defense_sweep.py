@@ -95,8 +95,10 @@ def sweep(rows: Path, asked: Sequence[Cell], seconds: float) -> None:
     began = time.monotonic()
     with Isolation() as isolation, tempfile.TemporaryDirectory(prefix="vfl-sweep-") as folder:
         shared = Shared(isolation, Path(folder) / "references", Path(folder) / "alignments")
+        found = known(rows)
         for place, cell in enumerate(asked):
-            if cell.key in known(rows):  # read anew: another process may make runs of this sweep too
+            found = found if cell.key in found else known(rows)  # another process may make runs of this sweep too
+            if cell.key in found:
                 continue
             if time.monotonic() - began > seconds:
                 return

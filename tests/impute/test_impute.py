@@ -154,6 +154,22 @@ def test_a_fitted_diffusion_recovers_a_gaussian_conditional():
     assert abs(torch.corrcoef(found.T)[0, 1].item()) < 0.25
 
 
+def test_guidance_goes_on_from_what_nothing_tells_through_what_the_condition_tells(monkeypatch):
+    """A network that says 2 where it is shown something, .5 where not acts, guided, as one of 2 + 1.5 w does."""
+    labels, given = torch.arange(200) % 2, torch.randn(200, 1, generator=stream())
+    fitted = build("impute", {"name": "diffusion", "steps": 1}).fit(given, given, labels, stream())
+    drawn = []
+    for guidance, told, untold in ((2.0, 2.0, 0.5), (0.0, 5.0, 0.0)):
+
+        def predict(state, noised, times, known, timesteps, told=told, untold=untold):
+            return torch.where(known.abs().sum(dim=1, keepdim=True) > 0, told, untold).expand_as(noised)
+
+        monkeypatch.setattr("vfl.impute.diffusion._predict", predict)
+        member = build("impute", {"name": "diffusion", "guidance": guidance})
+        drawn.append(member.transform(given, labels, fitted, stream(1)))
+    torch.testing.assert_close(drawn[0], drawn[1])
+
+
 def test_guidance_draws_samples_towards_the_condition():
     """What is missing is the class itself, noisy; guided samples of a class lie further out than unguided ones."""
     labels = torch.arange(1000) % 2

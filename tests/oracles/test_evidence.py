@@ -141,6 +141,15 @@ def test_misleading_evidence_costs_its_divergence_from_knowing_nothing():
     torch.testing.assert_close(both, 0.7 * expected)
 
 
+def test_the_squared_error_is_that_of_the_dirichlets_first_two_moments():
+    """E p = a / S and E p^2 = a (a + 1) / (S (S + 1)), where the mean of many draws is too coarse to tell."""
+    alpha, labels = torch.tensor([[1.5, 3.0, 0.5], [2.0, 1.0, 1.0]], dtype=torch.float64), torch.tensor([1, 2])
+    total, shown = alpha.sum(dim=1, keepdim=True), torch.eye(3, dtype=torch.float64)[labels]
+    first, second = alpha / total, alpha * (alpha + 1) / (total * (total + 1))
+    expected = (shown - 2 * shown * first + second).sum(dim=1)
+    torch.testing.assert_close(evidential_loss(alpha, labels, "mse", 0.0), expected)
+
+
 @pytest.mark.parametrize("name", ["digamma", "log", "mse"])
 def test_gradients_are_those_of_finite_differences(name):
     alpha = alphas(rows=4).requires_grad_()

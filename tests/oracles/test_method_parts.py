@@ -93,26 +93,31 @@ def exchange(value):
     return {name: torch.tensor([value]) for name in ("rows", "sent", "got")}
 
 
-def test_a_cache_keeps_the_last_exchanges_and_takes_the_least_used():
+def test_a_cache_keeps_the_last_exchanges_and_takes_what_was_left_alone_longest():
     cache = Cache(2)
     for value in range(3):
         cache.add(exchange(value))
     assert int(cache.turn()["rows"]) == 1
     copy = Cache(2)
     copy.resume(cache.loose())
-    turns = [[int(one.turn()["rows"]) for _ in range(3)] for one in (cache, copy)]
-    assert turns == [[2, 1, 2]] * 2
+    for one in (cache, copy):
+        assert int(one.turn()["rows"]) == 2
+        one.add(exchange(3))
+        assert [int(one.turn()["rows"]) for _ in range(3)] == [2, 3, 2]
 
 
 @pytest.mark.parametrize(("size", "updates"), [(3, 2), (3, 1), (5, 2), (2, 3)])
-def test_every_exchange_is_used_as_often_as_any_other(size, updates):
+def test_every_exchange_is_used_as_often_as_any_other_and_not_at_once_alone(size, updates):
     """Exchanges and updates alternate as in training; each is used `updates` times but for those at the ends."""
-    cache, uses = Cache(size), [0] * 60
+    cache, uses, stale = Cache(size), [0] * 60, 0
     for value in range(60):
         cache.add(exchange(value))
         for _ in range(updates):
-            uses[int(cache.turn()["rows"])] += 1
+            found = int(cache.turn()["rows"])
+            uses[found] += 1
+            stale += found < value
     assert set(uses[size:-size]) == {updates}
+    assert stale >= 60 * updates * (1 - 1 / size) - 2 * size
 
 
 def test_cross_party_loss_by_hand():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,28 @@ def test_what_is_taught_is_each_heads_evidence_and_their_fusion():
 def test_a_publisher_sends_its_chosen_rows_beside_labelled_ones_but_not_to_be_taught(step, rows):
     side = ChosenRowsPublisher(desk(Role.PUBLISHER), everything=True)
     assert len(side.forward(step, {}).rows) == rows
+
+
+class Flipped(Rows):
+    """The same rows; those of the advertiser alone are of the other class."""
+
+    def __init__(self):
+        super().__init__()
+        self._labels = torch.where(torch.arange(ALIGNED + LEFT) < ALIGNED, self._labels, 1 - self._labels)
+
+
+@pytest.mark.parametrize(("labels", "heard"), [("known", True), ("unknown", False)])
+def test_labels_of_the_advertisers_own_rows_are_used_only_where_they_are_known(labels, heard):
+    after = []
+    for rows in (Rows(), Flipped()):
+        torch.manual_seed(0)
+        held = replace(desk(Role.ADVERTISER), rows=rows)
+        side = Risa(leftover_labels=labels).advertiser(held)
+        side.own(BESIDE, {})
+        side.fuse(BESIDE, mail(torch.ones(ALIGNED, WIDTH)))
+        side.finish(BESIDE, {})
+        after.append(states(side)["bottom"])
+    assert changed(after[0], side.parts["bottom"]) == heard
 
 
 def test_a_round_is_taught_before_it_is_assessed_and_may_go_without():

@@ -67,15 +67,24 @@ class HintNorm:
 
 
 def _scores(seen: Pooled, known: Hints) -> Tensor:
-    nearest = torch.full((2, len(seen.rows)), torch.inf, dtype=torch.float64)
-    steps, batch = torch.unique_consecutive(seen.steps, return_inverse=True)
-    for row, label in zip(known.rows.tolist(), known.labels.tolist(), strict=True):
-        shown = (seen.rows == row).nonzero()[:, 0]
-        if len(shown) == 0:
-            continue
-        at = seen.steps[shown]
-        turn = torch.searchsorted(at[1:] + at[:-1], 2 * steps)
-        distance = (seen.body.double() - seen.body.double()[shown[turn][batch]]).norm(dim=1)
-        nearest[label] = torch.minimum(nearest[label], distance)
-    far = torch.where(nearest.isinf(), 0.0, nearest)
-    return far[0] - far[1]
+    """Return the `(n,)` scores of all entries, a batch at a time: its distances to all known rows stay in the cache."""
+    body, (steps, sizes) = seen.body.double(), torch.unique_consecutive(seen.steps, return_counts=True)
+    shown = [(seen.rows == row).nonzero()[:, 0] for row in known.rows.tolist()]
+    received = [place for place, each in enumerate(shown) if len(each)]
+    labels = known.labels[received]
+    near = [_nearest(shown[place], seen.steps, steps) for place in received]
+    scores = torch.zeros(len(body), dtype=torch.float64)
+    if near:
+        batches = zip(body.split(sizes.tolist()), torch.stack(near, dim=1), scores.split(sizes.tolist()), strict=True)
+        for batch, entries, found in batches:
+            distance = torch.stack([(batch - body[entry]).norm(dim=1) for entry in entries])
+            for label, sign in ((0, 1), (1, -1)):
+                if bool((labels == label).any()):
+                    found += sign * distance[labels == label].amin(dim=0)
+    return scores
+
+
+def _nearest(shown: Tensor, times: Tensor, steps: Tensor) -> Tensor:
+    """Return, for each of the `(b,)` steps, which of a row's `(m,)` entries is nearest to it in time."""
+    at = times[shown]
+    return shown[torch.searchsorted(at[1:] + at[:-1], 2 * steps)]

@@ -22,7 +22,7 @@ from vfl.types import Hop, PartyId, Phase, Step
 class Celu:
     """`vanilla`, but between exchanges each party takes `local_steps` less one updates on exchanges it keeps.
 
-    Each keeps its last `cache` exchanges (rows, what it sent, what it was sent) and takes the least used one. A row
+    Each keeps its last `cache` exchanges (rows, what it sent, what it was sent) and goes through them in turn. A row
     counts for the cosine between what the party computes for it now and what it computed at the exchange (a publisher:
     embeddings; the advertiser: gradients by the embeddings), and for nothing below `threshold`. Nothing else crosses
     the wire than under `vanilla`; `local_steps: 1` is `vanilla`.
@@ -63,33 +63,39 @@ Exchange = dict[str, Tensor]
 
 
 class Cache:
-    """The last exchanges of one party, and how often each was used."""
+    """The last exchanges of one party, taken in turn: the one that was left alone longest is next."""
 
     def __init__(self, size: int) -> None:
         self._kept: deque[Exchange] = deque(maxlen=size)
-        self._uses: deque[int] = deque(maxlen=size)
+        self._last: deque[int] = deque(maxlen=size)
+        self._turn = 0
 
     def add(self, exchange: Exchange) -> None:
-        """Keep an exchange in place of the oldest."""
+        """Keep an exchange, which has just been trained on, in place of the oldest."""
         self._kept.append(exchange)
-        self._uses.append(0)
+        self._last.append(self._now())
 
     def turn(self) -> Exchange:
-        """Return the exchange used least often, the oldest of several."""
-        place = min(range(len(self._uses)), key=lambda at: self._uses[at])
-        self._uses[place] += 1
+        """Return the exchange that was trained on longest ago."""
+        place = min(range(len(self._last)), key=lambda at: self._last[at])
+        self._last[place] = self._now()
         return self._kept[place]
 
     def loose(self) -> dict[str, Tensor]:
         """Return all that is kept."""
         kept = {f"{place}.{name}": value for place, one in enumerate(self._kept) for name, value in one.items()}
-        return {**kept, "uses": torch.tensor(list(self._uses), dtype=torch.int64)}
+        return {**kept, "last": torch.tensor(list(self._last), dtype=torch.int64)}
 
     def resume(self, loose: Mapping[str, Tensor]) -> None:
         """Take back what `loose` gave."""
-        self._uses.extend(loose["uses"].tolist())
+        self._last.extend(loose["last"].tolist())
+        self._turn = max(self._last, default=0)
         for place in sorted({int(key.split(".")[0]) for key in loose if "." in key}):
             self._kept.append({name: loose[f"{place}.{name}"] for name in ("rows", "sent", "got")})
+
+    def _now(self) -> int:
+        self._turn += 1
+        return self._turn
 
 
 class CachingPublisher:
