@@ -19,7 +19,7 @@ import torch
 from experiments import config as configs
 from experiments import rundir
 from experiments.account import ledger, uncovered
-from experiments.adaptive import ADAPTIVE, adapted, counters
+from experiments.adaptive import ADAPTIVE, adapted, afterwards
 from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
@@ -166,7 +166,7 @@ def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, 
     config = adapted(config)
     world = open_world(config)
     rundir.require_unchanged(run_dir, data_hash(world))
-    specs = counters(config, [AttackSpec.model_validate(entry) for entry in entries])
+    specs = afterwards(config, [AttackSpec.model_validate(entry) for entry in entries])
     if not specs:
         message = refusal(ADAPTIVE, "attacks, as no defense of this run declares one", "name an attack")
         raise ConfigError(message, key="attack")
