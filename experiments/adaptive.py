@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.asked_needs import needs_of
 from experiments.problems import refusal
 from experiments.schema import AttackSpec, Config
 from vfl.errors import ConfigError, UserError
@@ -36,6 +37,16 @@ def counters(config: Config, attacks: Sequence[AttackSpec]) -> tuple[AttackSpec,
             raise ConfigError(message, key=f"attack.{place}")
         found += _declared(config)
     return tuple(found)
+
+
+def afterwards(config: Config, attacks: Sequence[AttackSpec]) -> list[AttackSpec]:
+    """Return what `counters` gives for a run that is over: without counter-attacks that would have had to act in it."""
+    took_part, asked = [spec.member for spec in config.attack], {spec.key for spec in attacks}
+    return [
+        spec
+        for spec in counters(config, attacks)
+        if spec.key in asked or spec.member in took_part or not needs_of(spec).active
+    ]
 
 
 def _declared(config: Config) -> list[AttackSpec]:

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import torch
 
-from experiments.id_column import read_ids
 from vfl.align import Aligner, Alignment, AlignSide, Ids
+from vfl.data.csv import read_keys, resolve
 from vfl.errors import DataError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.grid import Roster
@@ -50,11 +50,11 @@ def align_files(files: Sequence[Path], key: str, aligner: str, out: Path | None)
     With `out`, each party's rows in the common order are written to `OUT/PARTY.csv`: line by line the same entity in
     every file, row 0 the first below the header. Secrets come from the system's randomness, so no two calls draw alike.
 
-    Raises `DataError` for files that `read_ids` refuses and for files that share no id.
+    Raises `DataError` for files that a run would refuse for their keys, and for files that share no id.
     """
     member: Aligner = build("align", aligner)
     parties = party_names(len(files))
-    ids = {party: read_ids(path, key) for party, path in zip(parties, files, strict=True)}
+    ids = {party: read_keys(resolve(str(path), None), key) for party, path in zip(parties, files, strict=True)}
     secret = Seeds(os.urandom(32))
     began = time.perf_counter()
     played = play(member, ids, {party: secret.scope(party) for party in parties})

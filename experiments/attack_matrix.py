@@ -1,8 +1,9 @@
 """Write attack x defense tables from the rows of a sweep.
 
-`vfl sweep configs/sweep/attack_matrix.yaml --out DIR --resume` makes the trials, and `configs/sweep/attack_checks.yaml`
-those held against published figures. `python -m experiments.attack_matrix --rows DIR..` keeps one line a trial in
-`docs/results/rows/attacks.jsonl`; it and `python -m experiments.attack_matrix` alone write `docs/results/attacks.md`.
+`vfl sweep configs/sweep/attack_matrix.yaml --out DIR --resume` makes the trials, `configs/sweep/attack_active.yaml`
+those of attacks that it leaves out, `configs/sweep/attack_checks.yaml` those held against published figures.
+`python -m experiments.attack_matrix --rows DIR..` keeps one line a trial in `docs/results/rows/attacks.jsonl`; it and
+`python -m experiments.attack_matrix` alone write `docs/results/attacks.md`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from experiments.attack_notes import CHECKS, CLOSING, COMBINED, OPENING, Check
+from experiments.attack_notes import (
+    BACKDOOR_NOTES,
+    BACKDOORS,
+    CHECKS,
+    CLOSING,
+    COMBINED,
+    COST,
+    INVERSIONS,
+    OPENING,
+    Check,
+)
 from experiments.axes import read_sweep
 from experiments.real_sets import interval
 from experiments.schema import Config
@@ -100,6 +111,7 @@ def line_of(row: Mapping[str, Any]) -> Line:
         "defense": named(json.loads(row["config.defense"])),
         "metric": metric,
         "utility": round(row[f"utility.test.{metric}"], PLACES),
+        "honest": _rounded(row.get(f"utility.honest.{metric}")),
         "wall_s": round(row["wall_s"], 1),
         "attacks": {key: _figures(row, f"leakage.{key}.") for key in keys},
     }
@@ -128,7 +140,66 @@ def document(lines: Sequence[Line], wanted: Sequence[Config]) -> list[str]:
         data, looks, top, bottom, attacks = group
         title = f"{data}: {bottom} bottoms, top {top}, the {looks} tries {attacks.count(' ') + 1}"
         found += ["", f"## {title}", "", *table(own, defenses, attacks)]
-    return [*found, "", COMBINED, "", *combined(lines), "", *_checks(lines), "", CLOSING]
+    found += [
+        "",
+        COMBINED,
+        "",
+        *combined(lines),
+        "",
+        *_checks(lines),
+        "",
+        CLOSING,
+        "",
+        BACKDOORS,
+        "",
+        *backdoors(lines),
+    ]
+    return [*found, "", BACKDOOR_NOTES, "", INVERSIONS, "", *inversions(lines), "", COST]
+
+
+def backdoors(lines: Sequence[Line]) -> list[str]:
+    """Return a table of the undefended trials of targeted attacks: how often they succeed, and what others pay."""
+    text = [_row(["data", "attack", "seeds", "asr", "clean rate", "cost"]), "|" + "---|" * 6]
+    for data, attack in _undefended(lines, "asr"):
+        own = _of(lines, data, attack)
+        cost = [value for line in own if (value := line["attacks"][attack].get("clean_cost")) is not None]
+        shown = [_value_of(own, attack, key) for key in ("asr", "prior_only")]
+        text.append(_row([data, attack, len(own), *shown, spread(cost) if cost else ""]))
+    return text
+
+
+def inversions(lines: Sequence[Line]) -> list[str]:
+    """Return a table of the undefended trials of attacks on columns, and what the joint model is worth."""
+    text = [_row(["data", "attack", "seeds", "nmse", "test metric", "without the attack"]), "|" + "---|" * 6]
+    for data, attack in _undefended(lines, "nmse"):
+        own = [line for line in _of(lines, data, attack) if line["top"] == "linear"]
+        honest = [line["honest"] for line in own if line.get("honest") is not None]
+        if own:
+            worth = spread([line["utility"] for line in own]), spread(honest) if honest else ""
+            text.append(_row([data, attack, len(own), _value_of(own, attack, "nmse"), *worth]))
+    return text
+
+
+def _undefended(lines: Sequence[Line], headline: str) -> list[tuple[str, str]]:
+    """Return the data sets and attacks of trials without a defense whose attack has such a headline."""
+    plain = (line for line in lines if line["defense"] == "none")
+    found = (
+        (line["data"], key) for line in plain for key, each in line["attacks"].items() if each["headline"] == headline
+    )
+    return list(dict.fromkeys(found))
+
+
+def _of(lines: Sequence[Line], data: str, attack: str) -> list[Line]:
+    return [line for line in lines if (line["data"], line["defense"]) == (data, "none") and attack in line["attacks"]]
+
+
+def _value_of(lines: Sequence[Line], attack: str, key: str) -> str:
+    known = [value for line in lines if (value := line["attacks"][attack].get(key)) is not None]
+    return spread(known) if known else "no figure"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, PLACES)
 
 
 def table(lines: Sequence[Line], defenses: Sequence[str], tried: str) -> list[str]:

@@ -112,8 +112,9 @@ CLOSING = """## Reading the tables
   `model_completion` read no message of the advertiser.
 * `model_completion` is leakage only as far as it beats its controls: the same head on an untrained network and on no
   network at all. The line `control` has the better of the two, undefended, by the signed leak AUC. On Criteo, with 40
-  labels, the attack does not beat it. `spectral` and `clustering_embeddings` have no control: how much of theirs is the
-  publisher's own columns telling of the label, and not a leak, the tables cannot say.
+  labels, the attack does not beat it. `spectral` and `clustering_embeddings` have the same controls where their rows
+  were made since those were added; where the line has none, how much of theirs is the publisher's own columns telling
+  of the label, and not a leak, the tables cannot say.
 * `upper` bounds the signed leak AUC and not the `sign_free` one that is shown, and where an attack fits a head, its
   rows are those that nobody was told of: it can lie below what is shown.
 * `exploit` and `spectral` find the direction of the label and often name its ends wrongly: their signed `leak_auc` in
@@ -125,42 +126,36 @@ CLOSING = """## Reading the tables
 * Rounding binds whoever is sent the scores, here a receiver that knows what the advertiser knows. The advertiser itself
   computes them, and no rounding of its own binds it: read equality solving under `rounding` as of that receiver.
 * Noise on embeddings alone costs the decoder its columns; gradient noise does not, as it reads no gradient.
-* Not in the tables, since the platform does not have them: feature-space hijacking, gradient leakage of all workers,
-  and the embedding extension. Generative regression, binary feature reconstruction and VILLAIN are there
-  (`generative_regression`, `binary_reconstruction`, `villain`) and not part of the sweep.
+* Not in the matrix, to be had by name: generative regression, binary feature reconstruction, property inference,
+  membership (`generative_regression`, `binary_reconstruction`, `property_inference`, `membership`). Not on the
+  platform: gradient leakage of all workers' parameter gradients (CAFE), since no party here ever sends the gradient of
+  its parameters; what a publisher that is told its own parameters' gradient alone can do are `batch_inversion` and
+  `residue`. The embedding extension against distance correlation is not there either."""
 
-## Backdoors, one run each
+BACKDOORS = """## Backdoors, undefended
 
 `asr` is how often rows of other classes are given the wanted class where the publisher tampers with them, `clean
 rate` how often where it does not; `cost` is how much oftener rows left alone are answered wrongly than in the same
-run without the attack. Undefended, seed 0, 95 % bootstrap intervals over test rows (November 2026), by
+run without the attack. Means over seeds, from the same rows and, for `villain`, those of
+`vfl sweep configs/sweep/attack_active.yaml`."""
 
-    vfl simulate --backend local --set data=digits --set train.epochs=15 --set train.batch_size=64 \\
-      --set 'attack=[{name: replay_backdoor}]' --set 'references=[honest]' --set threat.hints.labelled_rows=0
+BACKDOOR_NOTES = """* What a replay reaches is how much of the answer the publisher's half decides: nearly all of it
+  on digits, a fifth on Adult, next to nothing on Criteo.
+* VILLAIN's public code has a trigger of .4 spreads, which turns next to nothing under a linear top in so few epochs;
+  `villain_beta_4` has ten times that. Its
+  authors report more, on larger networks trained for longer."""
 
-with the other names, and for adult `align.overlap=0.15`, `holdout={test: 0.08, valid: 0.02}`, 3 epochs of 256; for
-criteo 3 epochs of 256.
+INVERSIONS = """## Attacks on columns, undefended
 
-| data | attack | asr | clean rate | cost |
-|---|---|---|---|---|
-| adult | replay_backdoor | .221 [.202, .242] | .057 | .000 |
-| adult | gradient_replacement | .710 [.686, .731] | .047 | .007 [.000, .014] |
-| adult | villain | .064 [.053, .078] | .057 | .001 [-.002, .003] |
-| criteo | replay_backdoor | .055 [.042, .069] | .046 | .000 |
-| criteo | gradient_replacement | .108 [.087, .126] | .038 | .006 [-.004, .015] |
-| criteo | villain | .023 [.014, .032] | .043 | .000 [-.004, .004] |
-| digits | replay_backdoor | .956 [.926, .980] | .000 | .000 |
-| digits | gradient_replacement | .175 [.124, .222] | .000 | .000 [-.013, .013] |
-| digits | villain | .005 [.000, .015] | .000 | .000 |
-| digits | villain, `beta: 4` | .637 | .000 |  |
+`nmse` is squared error over the column's variance, numeric columns alone; 1 is guessing each column's mean. Hijacking
+(`fsha`) and UnSplit's inversion (`unsplit_inversion`) run 30 epochs on Adult (780 rounds) and 60 on digits (1,080), by
+`configs/sweep/attack_active.yaml`. On the dense bottoms here an embedding does not say which columns it was made from,
+other columns fit as well, so both are expected to come out near 1 or above: Semenov et al. report the same of dense
+bottoms, and the figures of both papers are of convolutional networks on pictures. Hijacking sends no label, so the
+joint model loses what the publisher would have added, and a look at the test metric shows it. `decoder` is told as many
+rows, keeps to the protocol, and reads what they failed to."""
 
-* What a replay reaches is how much of the answer the publisher's half decides: nearly all of it on digits, a fifth on
-  Adult, next to nothing on Criteo.
-* VILLAIN finds the rows of its class without a mistake on digits (120 of 120), and with its public code's trigger of .4
-  spreads it then turns next to nothing under a linear top in so few epochs; ten times the trigger turns most rows. Its
-  authors report more, on larger networks trained for longer.
-
-## What all attacks on one run take
+COST = """## What all attacks on one run take
 
 Adult as it is shipped (5 epochs, 31,700 training rows, `vfl simulate --backend local`), attacked afterwards from its
 transcript: twelve attacks by the publisher (norm, direction, hint_norm, likelihood_ratio, spectral, exploit,

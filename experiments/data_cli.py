@@ -102,6 +102,7 @@ def split(
 )
 def generate(
     out: Annotated[Path, typer.Argument(metavar="OUT", show_default=False)],
+    overlap: Annotated[float, typer.Option(metavar="SHARE", help="Of the rows, in both parties' files.")] = 1.0,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -115,7 +116,7 @@ def generate(
     from experiments.folder import require_fresh
 
     require_fresh(out, "name another one")
-    found = write(dict(read_set(text) for text in sets or ()), out)
+    found = write(dict(read_set(text) for text in sets or ()), out, overlap)
     if as_json:
         return emit_json(found)
     lines = [f"synthetic: {found['rows']:,} rows"] + [f"{name}: {path}" for name, path in found["files"].items()]

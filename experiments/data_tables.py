@@ -14,11 +14,12 @@ from pyarrow import parquet
 from experiments.plan import ADVERTISER, World, open_world
 from experiments.roots import data_root
 from experiments.schema import Config
-from vfl.data import Described, Keyed, Source
+from vfl.data import Batched, Described, Keyed, Source
 from vfl.data.cut import TEST, TRAIN, VALID
 from vfl.data.synthetic_ads import CATEGORICAL, KEY, NUMERIC, TRUTH, SyntheticAds
 from vfl.errors import DataError, UserError
 from vfl.registry import build, entries
+from vfl.seeds import Seeds
 from vfl.types import PartyId
 
 FILES: Mapping[str, tuple[str, ...]] = {
@@ -101,12 +102,19 @@ def cutting(config: Config, out: Path | None) -> dict[str, Any]:
     }
 
 
-def generate(options: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """Write synthetic advertising data to three parquet files in `out`, a block of rows at a time."""
+def generate(options: Mapping[str, Any], out: Path, overlap: float = 1.0) -> dict[str, Any]:
+    """Write synthetic advertising data to three parquet files in `out`, a block of rows at a time.
+
+    A share `overlap` of the rows, 0 to 1, is in both parties' files, half of the others in each alone; drawn row by
+    row, from the set's seed. The truth is of all rows.
+    """
+    if not 0 <= overlap <= 1:
+        raise UserError(f"got {overlap}, allowed 0 to 1; write the share of rows in both files", key="--overlap")
     ads: SyntheticAds = build("data", {"name": "synthetic_ads", **options})
     out.mkdir(parents=True, exist_ok=True)
     for name, columns in FILES.items():
-        _write_frames(ads.stream(columns), out / f"{name}.parquet")
+        frames = ads.stream(columns)
+        _write_frames(frames if name == "truth" else _held(frames, name, overlap, ads.seed), out / f"{name}.parquet")
     files = {name: str(out / f"{name}.parquet") for name in FILES}
     use = {"name": "csv", "publisher": files["publisher"], "advertiser": files["advertiser"], "key": KEY}
     return {
@@ -118,16 +126,31 @@ def generate(options: Mapping[str, Any], out: Path) -> dict[str, Any]:
     }
 
 
+def _held(frames: Iterator[pd.DataFrame], party: PartyId, overlap: float, seed: int) -> Iterator[pd.DataFrame]:
+    """Yield the rows that are in a party's file."""
+    alone, seeds = (1 - overlap) / 2, Seeds(seed).scope("generate")
+    for block, frame in enumerate(frames):
+        drawn = seeds.numpy("holders", block).uniform(size=len(frame))
+        yield frame.iloc[np.flatnonzero(drawn >= alone if party == ADVERTISER else drawn < 1 - alone)]
+
+
 def _columns(source: Source, world: World, party: PartyId) -> dict[str, dict[str, Any]]:
     table = source.of(party, world.tables.get(party)) if isinstance(source, Keyed) else source
     described: Described = table.describe(world.root)
-    names = world.columns[party]
-    frame = table.read(names, world.root)
+    names, rows = world.columns[party], 0
+    missing, distinct = dict.fromkeys(names, 0), {name: set[Any]() for name in names}
+    frames = table.batches(names, world.root) if isinstance(table, Batched) else [table.read(names, world.root)]
+    for frame in frames:
+        rows += len(frame)
+        for name in names:
+            there = frame[name].dropna()
+            missing[name] += len(frame) - len(there)
+            distinct[name].update(there.unique().tolist())
     return {
         name: {
             "type": "numeric" if name in described.numeric else "categorical",
-            "missing": float(frame[name].isna().mean()),
-            "distinct": int(frame[name].nunique()),
+            "missing": missing[name] / max(rows, 1),
+            "distinct": len(distinct[name]),
         }
         for name in names
     }

@@ -9,22 +9,27 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
+
 from experiments import apart
 from experiments.asked_needs import needs_of
+from experiments.problems import refusal
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
+from parties.entry import Limits
 from parties.faults import Faults
-from parties.spec import ModelSpec, PartySpec, TrainSpec
+from parties.spec import ModelSpec, Panel, PartySpec, TrainSpec
 from parties.survey import Survey, survey, survey_apart
-from vfl.align import Aligner
+from vfl.align import Aligner, Foretold
 from vfl.coordinator import Plan
-from vfl.data import Described, Keyed, Located, Source
+from vfl.data import Batched, Described, Keyed, Located, Source
 from vfl.data.checks import check_columns, check_split
 from vfl.data.cut import RowCut, Shard
 from vfl.data.partition import partition
 from vfl.data.shard import official_test
+from vfl.data.tables import column
 from vfl.data.timing import by_time
-from vfl.errors import ConfigError, DataError
+from vfl.errors import ConfigError, DataError, ThreatError
 from vfl.grid import Roster
 from vfl.identity import drawn, stored
 from vfl.methods import Method
@@ -63,7 +68,9 @@ def open_world(config: Config) -> World:
 
     On Ray, where parties are processes of their own, a set whose rows must be read for it is read by another process.
     """
-    reads = isinstance(build("data", config.data.member), Keyed) or isinstance(config.holdout.by, dict)
+    keyed = isinstance(build("data", config.data.member), Keyed)
+    measured = config.split is not None and config.split.columns is None
+    reads = keyed or measured or isinstance(config.holdout.by, dict)
     return cast(World, apart.describe(config)) if reads and config.backend == "ray" else read_world(config)
 
 
@@ -80,7 +87,27 @@ def read_world(config: Config) -> World:
     cut = _cut(config, source, tables.get(ADVERTISER, described), path, tuple(ordered)[:-1])
     located = source.located(path) if isinstance(source, Located) else config.data.options
     named = {"name": config.data.name, **located}
-    return World(described, ordered, cut, path, named, isinstance(source, Keyed), tables)
+    world = World(described, ordered, cut, path, named, isinstance(source, Keyed), tables)
+    _check_messages(config, world)
+    return world
+
+
+def _check_messages(config: Config, world: World) -> None:
+    """Refuse tables that an aligner cannot match in one message, before anybody has masked an id."""
+    aligner: Aligner = build("align", config.aligner)
+    allowed = Limits().message_bytes
+    if not isinstance(aligner, Foretold) or aligner.answer_bytes(*_most_rows(world)) <= allowed:
+        return
+    asked, listed = _most_rows(world)
+    got = f"got {config.aligner['name']} over {asked:,} rows of the advertiser and {listed:,} of a publisher"
+    size = f"a message of {aligner.answer_bytes(asked, listed) / 2**20:,.0f} MiB, allowed {allowed / 2**20:,.0f}"
+    raise ConfigError(f"{got}, {size}; match fewer rows, or set align.name=plain where ids are no secret", key="align")
+
+
+def _most_rows(world: World) -> tuple[int, int]:
+    """Return the rows of the advertiser's table, and of the largest of a publisher's; at most those of a shared set."""
+    rows = {party: world.tables[party].rows if world.keyed else world.described.rows for party in world.columns}
+    return rows[ADVERTISER], max((rows[party] for party in world.publishers), default=0)
 
 
 def _describe(config: Config, source: Source, root: Path | None) -> Survey:
@@ -115,6 +142,7 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
             shared=seeds.scope("shared"),
             defenses=_defenses(config, party, role),
             tampers=_tampers(config, world, party),
+            panel=_panel(config, world, party),
             codec=config.wire.codec,
             channel=config.sealed,
             record_every=config.record.every if role != Role.REFEREE else 0,
@@ -183,6 +211,8 @@ def _train_spec(config: Config) -> TrainSpec:
         train.threads_per_party,
         stale=train.stale,
         several=train.batches_per_message,
+        select=train.select,
+        validate_every=train.validate_every,
     )
 
 
@@ -247,10 +277,17 @@ def _columns(config: Config, source: Source, described: Described, root: Path | 
         columns = {party: tuple(names) for party, names in (written or {}).items()}
     else:
         seeds = Seeds(config.seed).scope("split")
-        columns = partition(config.split.member).deal(described.columns, lambda names: source.read(names, root), seeds)
+        columns = partition(config.split.member).deal(
+            described.columns, lambda names: _first(source, names, root), seeds
+        )
     for party, names in columns.items():
         _check_columns(party, names, described.columns)
     return columns
+
+
+def _first(source: Source, names: Sequence[str], root: Path | None) -> pd.DataFrame:
+    """Return the first rows of a set, as many as it reads at once."""
+    return next(iter(source.batches(names, root))) if isinstance(source, Batched) else source.read(names, root)
 
 
 def _columns_of_files(
@@ -277,8 +314,7 @@ def _by_time(config: Config, source: Source, described: Described, root: Path | 
     name = cast("dict[str, str]", config.holdout.by)["time"]
     check_columns([name], (*described.columns, *described.times), where="holdout.by.time")
     table = source.of(ADVERTISER, described) if isinstance(source, Keyed) else source
-    values = table.read([name], root)[name]
-    return by_time(values, name, config.holdout.test, config.holdout.valid)
+    return by_time(column(table.read([name], root), name), name, config.holdout.test, config.holdout.valid)
 
 
 def _shard(config: Config, world: World, party: PartyId, role: Role) -> Shard | None:
@@ -320,6 +356,20 @@ def _tampers(config: Config, world: World, party: PartyId) -> tuple[Mapping[str,
     if party not in adversaries(config, world):
         return ()
     return tuple(spec.member for spec in config.attack if needs_of(spec).active)
+
+
+def _panel(config: Config, world: World, party: PartyId) -> Panel | None:
+    """Return the rows that a party's active attacks are granted in training, of the first party under attack."""
+    looking = adversaries(config, world)
+    asked = max((needs_of(spec).known_rows for spec in config.attack if needs_of(spec).active), default=0)
+    under_attack = [each for each in world.publishers if world.columns[each] and each not in looking]
+    if party != ADVERTISER or party not in looking or not asked or not under_attack:
+        return None
+    shard = _shard(config, world, min(under_attack), Role.PUBLISHER)
+    if shard is None or shard.keyed:
+        message = refusal(config.data.name, "a built-in set with attacks that know rows in training", "drop the attack")
+        raise ThreatError(message, key="attack")
+    return Panel(shard, {}, asked, Seeds(config.seed).scope("hints"))
 
 
 def _check_columns(party: PartyId, names: tuple[str, ...], known: tuple[str, ...]) -> None:

@@ -18,8 +18,8 @@ import torch
 
 from experiments import config as configs
 from experiments import rundir
-from experiments.account import ledger
-from experiments.adaptive import ADAPTIVE, adapted, counters
+from experiments.account import ledger, uncovered
+from experiments.adaptive import ADAPTIVE, adapted, afterwards
 from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
@@ -166,7 +166,7 @@ def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, 
     config = adapted(config)
     world = open_world(config)
     rundir.require_unchanged(run_dir, data_hash(world))
-    specs = counters(config, [AttackSpec.model_validate(entry) for entry in entries])
+    specs = afterwards(config, [AttackSpec.model_validate(entry) for entry in entries])
     if not specs:
         message = refusal(ADAPTIVE, "attacks, as no defense of this run declares one", "name an attack")
         raise ConfigError(message, key="attack")
@@ -341,6 +341,7 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "leakage": dict(leakage),
         "privacy": {
             "ledger": ledger(facts.config, facts.world),
+            "uncovered": uncovered(facts.config, facts.world),
             "wire": crossings(facts.config, facts.world, fit.closing),
         },
         "integrity": integrity(party_specs(facts.config, facts.world, None), fit.closing),

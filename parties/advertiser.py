@@ -25,7 +25,7 @@ def advertiser(spec: PartySpec) -> Party:
     aligner: Aligner = build("align", spec.align)
     method: Method = build("method", spec.method)
     player = FeatureParty(spec, partial(_align, aligner, spec), method.advertiser)
-    return join(spec, player, labels=player.labels, own=player.own)
+    return join(spec, player, labels=player.labels, own=player.own, known=player.known)
 
 
 def _align(aligner: Aligner, spec: PartySpec, ids: Ids, seeds: Seeds) -> AlignSide:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -30,8 +31,8 @@ class Aligning:
     """
 
     def __init__(self, make: Callable[[], AlignSide], folder: Path | None) -> None:
-        self._make, self._folder = make, folder
-        self._side = make() if folder is None else None
+        self._folder = folder
+        self._side, self._make = (make(), None) if folder is None else (None, make)  # it holds every key: let go of it
         self._answered: list[tuple[str, Step, Mail]] = []
         self._heard = b""
         self._found: Alignment | None = None
@@ -57,7 +58,7 @@ class Aligning:
             self._found, outgoing = kept
             return outgoing
         if self._side is None:
-            self._side = self._make()
+            self._side, self._make = cast(Callable[[], AlignSide], self._make)(), None
             for earlier in self._answered:
                 _play(self._side, *earlier)
         outgoing = _play(self._side, name, step, mail)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from parties.aligning import Aligning
 from parties.mounts import Mounts, mount, steered
+from parties.panel import panel
 from parties.rows import Rows, leftover_base, leftover_order
 from parties.settle import settle
 from parties.spec import PartySpec
@@ -21,6 +22,7 @@ from parties.teacher import Teacher
 from vfl.align import Alignment, AlignSide, Ids
 from vfl.data.cut import Shard
 from vfl.data.encode import EncodeOptions, Encoder
+from vfl.data.keys import give_back
 from vfl.data.shard import LocalTable, load_features, load_ids, load_keys
 from vfl.exchange import Mail, Outgoing
 from vfl.holding import TABLE_FILE, save_table
@@ -28,7 +30,7 @@ from vfl.methods import Desk, Parts, Remembers, Side
 from vfl.registry import build
 from vfl.sealed import Sealed
 from vfl.seeds import Seeds
-from vfl.types import Batch, Role, Step, TableSchema
+from vfl.types import Batch, PartyId, Role, Step, TableSchema
 from vfl.whole import write_whole
 
 
@@ -42,12 +44,15 @@ class FeatureParty:
         keys: Ids = load_keys(self._shard) if self._shard.keyed else torch.from_numpy(load_ids(self._shard))
         kept = None if spec.alignments is None else Path(spec.alignments) / spec.party
         self._align: Aligning | None = Aligning(partial(make_align, keys, spec.seeds.scope("align")), kept)
+        del keys  # an aligner that has packed them holds them no longer
+        give_back()
         self._make_side = make_side
         self._resumed: Alignment | None = None
         self._remembered: dict[str, Tensor] = {}
         self._rows: Rows | None = None
         self._side: Side | None = None
         self._schema = TableSchema()
+        self._panel: Batch | None = None
 
     def handler(self, name: str) -> Callable[[Step, Mail], Outgoing]:
         """Return a handler of the aligner before `prepare`, of the method after it."""
@@ -130,6 +135,17 @@ class FeatureParty:
     def labels(self, rows: Tensor) -> Tensor:
         """Return the labels of some handles, for this party's own defenses."""
         return cast(Rows, self._rows).labels(rows)
+
+    def known(self, party: PartyId) -> Batch | None:
+        """Return the rows of another party's columns that this one's attacks are granted, where they are of it."""
+        asked = self._spec.panel
+        if asked is None or asked.shard.party != party:
+            return None
+        if self._panel is None:
+            alignment = cast(Alignment, self._resumed)
+            ids = torch.from_numpy(load_ids(self._shard))[alignment.order]
+            self._panel = panel(asked, ids, alignment.train)
+        return self._panel
 
     def batch(self, step: Step) -> Batch:
         """Return this party's rows of a step."""

@@ -52,13 +52,15 @@ class Posted:
 class Gate:
     """All guards of one party.
 
-    `own` gives its own rows of some handles, where it holds them all; `sent` what each party was sent last.
+    `own` gives its own rows of some handles, where it holds them all; `sent` what each party was sent last; `known`
+    the rows of a party's columns that an attack is granted.
     """
 
     me: Sender
     posted: list[Posted]
     own: Callable[[Step, Tensor], Batch | None]
     sent: Mapping[PartyId, Envelope]
+    known: Callable[[PartyId], Batch | None]
 
     def pass_on(self, step: Step, received: Sequence[Envelope]) -> list[Envelope]:
         """Return the messages as they are used. Raises `IntegrityError` where a guard refuses one."""
@@ -129,6 +131,7 @@ class Gate:
             batch=self.own(step, envelope.rows),
             beside={other.src: other.body for other in came if _beside(other, envelope)},
             sent=about.body if about is not None and answers else None,
+            known=self.known(envelope.src) if hasattr(posted.guard, "infer") else None,
         )
 
 
@@ -137,6 +140,7 @@ def gate(
     mounted: Sequence[Mounted],
     own: Callable[[Step, Tensor], Batch | None],
     sent: Mapping[PartyId, Envelope],
+    known: Callable[[PartyId], Batch | None] = lambda party: None,
 ) -> Gate:
     """Return a party's gate, with those of its defenses that inspect; one that also sends keeps one state for both."""
     posted = [
@@ -144,7 +148,7 @@ def gate(
         for place, each in enumerate(mounted)
         if isinstance(each.defense, Guard)
     ]
-    return Gate(me, posted, own, sent)
+    return Gate(me, posted, own, sent, known)
 
 
 def _beside(other: Envelope, envelope: Envelope) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from vfl import checkpoint
+from vfl.access import undeclared, watched
 from vfl.attacks import Attack, Guess, Needs
 from vfl.defenses import Wrap
-from vfl.errors import ThreatError
+from vfl.errors import PeekError, ThreatError
 from vfl.holding import TABLE_FILE, load_table
 from vfl.registry import build
 from vfl.seeds import Seeds
@@ -32,17 +33,24 @@ def needs(attack: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def infer(attack: Mapping[str, Any], view: Mapping[str, Any], grant: str, seed: int, out: str) -> None:
-    """Run one attack on its view and write its guess to `out`.
+    """Run one attack on its view and write its guess to `out`, with what it read to make it.
+
+    Raises `PeekError` where it read anything that it had not declared, whether it was there or not.
 
     `view` names the folders of the parties that look, the number of classes, and how each party's networks are built.
     `grant` is the folder of what the threat model grants. The attack's random stream starts from `seed`, a hash of the
     run's own seed: whoever guesses that seed can compute every stream of the run (see docs/threat-model.md).
     """
     member: Attack = build("attack", attack)
-    guess = member.infer(open_view(member.needs, view, Path(grant), Seeds(seed)), Seeds(seed).torch("infer"))
+    log, asked = set[str](), member.needs
+    seen = watched(open_view(asked, view, Path(grant), Seeds(seed)), log)
+    guess = member.infer(seen, Seeds(seed).torch("infer"))
+    if beyond := undeclared(log, asked):
+        raise PeekError(f"read {', '.join(beyond)}, which it did not declare; name it in its `needs` or leave it alone")
     controls = {f"{CONTROL}{name}": scores for name, scores in guess.controls.items()}
     tensors = {"steps": guess.steps, "rows": guess.rows, "scores": guess.scores, **controls}
     facts = {name: getattr(guess, name) for name in ("target", "party", "columns", "reference")}
+    facts["reads"] = sorted(log)
     checkpoint.save(Path(out), {name: value.detach().contiguous() for name, value in tensors.items()}, facts)
 
 
@@ -55,7 +63,9 @@ def open_view(needs: Needs, view: Mapping[str, Any], grant: Path, seeds: Seeds) 
             networks = checkpoint.load(folder / "checkpoints" / "final.safetensors")[0] if needs.own_models else {}
             own[party] = read_holding(folder / TABLE_FILE, networks, view["networks"][party], seeds)
     transcripts = [folder / "transcript" for folder in folders]
-    return load_view(transcripts, parties, view["classes"], read_hints(grant, view["networks"], seeds), own)
+    seen = load_view(transcripts, parties, view["classes"], read_hints(grant, view["networks"], seeds), own)
+    sent = tuple(each for each in seen.sent if each.kind in needs.sent)
+    return replace(seen, sent=sent, received=tuple(each for each in seen.received if each.kind in needs.received))
 
 
 def read_holding(path: Path, networks: Mapping[str, Tensor], plan: Mapping[str, Any], seeds: Seeds) -> Holding:
@@ -92,6 +102,11 @@ def read_guess(path: str) -> Guess:
     steps, rows, scores = (tensors[name] for name in ("steps", "rows", "scores"))
     about = (facts["party"], tuple(facts["columns"]), controls, facts["reference"])
     return Guess(facts["target"], steps, rows, scores, *about)
+
+
+def read_log(path: str) -> list[str]:
+    """Return what the attack that wrote a guess had read of its view, as `vfl.access` names it."""
+    return checkpoint.load(Path(path))[1]["reads"]
 
 
 def _bottom(plan: Mapping[str, Any], schema: TableSchema, seeds: Seeds) -> nn.Module | None:

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parties.inference import GRANT_FILE, read_guess, read_hints
+from parties.inference import GRANT_FILE, read_guess, read_hints, read_log
 from parties.leftovers import pseudo_labels, read_leftover, write_leftover
+from parties.panel import known_handles
 from parties.referee import ORDER_FILE, SCORES_FILE
 from parties.references import alone, central
 from parties.settle import Settled, leftover, settled
@@ -105,11 +106,10 @@ def _hint(truth: Truth, folder: str, grant: Mapping[str, Any], victims: Mapping[
         found, _ = checkpoint.load(Path(folder) / SCORES_FILE)
         tensors |= {"score_rows": found["rows"], "scores": found["scores"]}
     checkpoint.save(out / GRANT_FILE, tensors, {})
-    order = torch.randperm(truth.train, generator=seeds.torch("known"))
-    known = order if grant["known_rows"] is None else order[: grant["known_rows"]]
+    known = known_handles(truth.train, grant["known_rows"], seeds)
     for party, place in victims.items():
         if grant["victim_models"] or len(known):
-            _hint_victim(Path(place), known.sort().values, grant["victim_models"], out / f"victim-{party}.safetensors")
+            _hint_victim(Path(place), known, grant["victim_models"], out / f"victim-{party}.safetensors")
     return torch.bincount(granted.labels, minlength=truth.classes).tolist()
 
 
@@ -145,6 +145,7 @@ def marks(
             guess = read_guess(made["guess"])
             refuse_hinted(guess, read_hints(Path(made["grant"]), networks, Seeds(0)))
             found[key] = figures_of(guess, read_guess(made["upper"]), truth, made["seeds"])
+            found[key]["reads"] = read_log(made["guess"])
         except Exception as error:  # whatever an attack left in its guess
             told = str(error) if isinstance(error, VflError) else f"{type(error).__name__}: {error}"
             found[key] = {"target": None, "error": f"it failed: {told}"}

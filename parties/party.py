@@ -421,10 +421,12 @@ def join(
     player: Player,
     labels: Callable[[Tensor], Tensor] | None = None,
     own: Callable[[Step, Tensor], Batch | None] = lambda step, rows: None,
+    known: Callable[[PartyId], Batch | None] = lambda party: None,
 ) -> Party:
     """Return a party: its role's player behind an inbox and an outbox, and its Flower `ClientApp`.
 
-    `labels` and `own` give its own labels, and its own rows, of some handles to its defenses.
+    `labels` and `own` give its own labels, and its own rows, of some handles to its defenses; `known` gives its attacks
+    what they are granted of another party's.
     """
     torch.set_num_threads(spec.train.threads)
     transcript = spec.path("transcript")
@@ -435,7 +437,7 @@ def join(
     hops = {hop.name: hop for hop in run_hops(schedule)}
     mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
-    watched = gate(sender, outbox.mounted, own, outbox.last)
+    watched = gate(sender, outbox.mounted, own, outbox.last, known)
     inbox, entry = Inbox(spec.party, recorder, channel), Entry(spec.party, spec.limits)
     masked = getattr(find("method", str(spec.method["name"])), "masked", False)
     party = Party(spec, player, outbox, inbox, watched, channel, hops, entry, schedule, masked)

@@ -6,8 +6,9 @@ order and optimizer are those of the run, so central training is what a run with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -15,18 +16,16 @@ from torch import Tensor, nn
 
 from parties.rows import Rows
 from parties.settle import Settled, leftover
-from parties.spec import PartySpec
+from parties.spec import PartySpec, TrainSpec
 from parties.table import encode
 from vfl.align import Alignment
-from vfl.coordinator import phase_steps
+from vfl.coordinator import evaluation_steps, phase_steps
 from vfl.data.encode import EncodeOptions
 from vfl.data.keys import places
 from vfl.data.shard import load_features
 from vfl.losses import classification_loss, probabilities
 from vfl.sealed import Sealed
 from vfl.types import Batch, Phase, Pool, Role, Step
-
-EVALUATION_BATCH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,10 @@ def alone(spec: PartySpec, found: Settled, labels: Tensor) -> Tensor:
 
 
 def train(found: Sequence[Member], advertiser: PartySpec, sizes: tuple[int, int, int]) -> Tensor:
-    """Train one network of several bottoms and a top by plain mini-batch SGD, and return test probabilities."""
+    """Train one network of several bottoms and a top by plain mini-batch SGD, and return test probabilities.
+
+    Where the run tests the weights with the least loss on validation rows, so does this, and looks as often.
+    """
     present = [member for member in found if member.bottom is not None]
     top = advertiser.model.build_top(sum(member.width for member in present), advertiser.classes, advertiser.seeds)
     modules = nn.ModuleList([*(cast(nn.Module, member.bottom) for member in present), top])
@@ -70,16 +72,53 @@ def train(found: Sequence[Member], advertiser: PartySpec, sizes: tuple[int, int,
     optimizer = options.make_optimizer(modules.parameters())
     labelled = next(member.rows for member in found if member.rows.labelled)
     phase = Phase("train", (), epochs=options.epochs, batch_size=options.batch_size)
-    for step, _ in phase_steps(phase, sizes[0]):
-        logits = _logits(present, top, step)
-        loss = classification_loss(logits, cast(Tensor, labelled.batch(step).labels))
+    steps = list(phase_steps(phase, sizes[0]))
+    chosen = _Chosen(modules)
+    for done, (step, ends_epoch) in enumerate(steps, start=1):
+        loss = classification_loss(_logits(present, top, step), cast(Tensor, labelled.batch(step).labels))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        if sizes[1] and _looks(advertiser.train, done, ends_epoch, last=done == len(steps)):
+            chosen.look(_valid_loss(present, top, labelled, sizes[1]))
+    chosen.recall()
     with torch.no_grad():
-        starts = range(0, sizes[2], EVALUATION_BATCH)
-        steps = [Step(0, "test", Pool.TEST, start=at, size=min(EVALUATION_BATCH, sizes[2] - at)) for at in starts]
-        return torch.cat([probabilities(_logits(present, top, step)) for step in steps])
+        tested = evaluation_steps("test", Pool.TEST, sizes[2])
+        return torch.cat([probabilities(_logits(present, top, step)) for step in tested])
+
+
+@dataclass(slots=True)
+class _Chosen:
+    """The weights of the least loss that was looked at, if any was."""
+
+    modules: nn.Module
+    least: float = math.inf
+    weights: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def look(self, loss: float) -> None:
+        if loss < self.least:
+            self.least = loss
+            self.weights = {name: value.clone() for name, value in self.modules.state_dict().items()}
+
+    def recall(self) -> None:
+        if self.weights:
+            self.modules.load_state_dict(self.weights)
+
+
+def _looks(train: TrainSpec, done: int, ends_epoch: bool, last: bool) -> bool:
+    """Whether the run would have chosen by a validation after so many mini-batches; it counts them in rounds."""
+    every = train.validate_every * train.several
+    return train.select == "best_valid" and (last or (done % every == 0 if every else ends_epoch))
+
+
+def _valid_loss(present: Sequence[Member], top: nn.Module, labelled: Rows, rows: int) -> float:
+    with torch.no_grad():
+        sums = [
+            classification_loss(_logits(present, top, step), cast(Tensor, labelled.batch(step).labels)).item()
+            * step.size
+            for step in evaluation_steps("valid", Pool.VALID, rows)
+        ]
+    return sum(sums) / rows
 
 
 def _logits(present: Sequence[Member], top: nn.Module, step: Step) -> Tensor:

@@ -28,7 +28,11 @@ Spec = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class TrainSpec:
-    """The `train` section of a run."""
+    """The `train` section of a run. Parties are told by the coordinator when to keep their weights; references are not.
+
+    So `select` and `validate_every`, which say when, are for those alone: they mean what they mean in the coordinator's
+    `Plan`.
+    """
 
     epochs: int = 5
     batch_size: int = 256
@@ -37,6 +41,8 @@ class TrainSpec:
     threads: int = 1
     stale: int = 0
     several: int = 1
+    select: Literal["last", "best_valid"] = "last"
+    validate_every: int = 0
 
     def options(self) -> TrainOptions:
         """Return these options as methods use them."""
@@ -66,6 +72,20 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Panel:
+    """Rows of another party's columns that the threat model grants to an attack that acts in training.
+
+    `rows` of them, training rows drawn on the stream that the referee grants rows by. `shard` and `encoding` are that
+    party's: a simulation hands them over so that the rows can be read; a company would have bought the panel.
+    """
+
+    shard: Shard
+    encoding: Mapping[str, Any]
+    rows: int
+    seeds: Seeds
+
+
+@dataclass(frozen=True, slots=True)
 class PartySpec:
     """Everything one party needs to take part in a run. Picklable; holds no data and no other party's seeds.
 
@@ -73,7 +93,7 @@ class PartySpec:
     transcript and checkpoints; `None` records nothing. `record_every` 0 records nothing. `credentials` sign its
     greeting where envelopes are sealed (`channel`); with `None` nobody's greeting is checked. `alignments` is a folder
     of this data set, cut, aligner and seed: what aligning gave is kept there, for runs in this process and others that
-    align alike.
+    align alike. `panel` is what its own attacks are granted of another party while they train.
     """
 
     party: PartyId
@@ -97,6 +117,7 @@ class PartySpec:
     folder: str | None = None
     alignments: str | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    panel: Panel | None = None
 
     def path(self, *parts: str) -> Path | None:
         """Return a place in the party's own folder, or `None` where it has none."""

@@ -25,6 +25,9 @@ RESIDENT_BYTES = 256 * 2**20
 CELL_BYTES = 4
 """A cell of that file is a float32, or an int32 for a category."""
 
+READ_ROWS = 2**12
+"""Rows that are read from that file at once."""
+
 
 class Table(Protocol):
     """Encoded rows in the order of the party's own table."""
@@ -49,8 +52,8 @@ class Resident:
 class Mapped:
     """Encoded rows in a nameless file that ends with the process.
 
-    Rows are read through a memory map whose pages are given back after each call, so what stays resident is one call's
-    rows: a page each at most, since they are asked for in a shuffled order.
+    Rows are read through a memory map, `READ_ROWS` at a time in the order of the file, whose pages are given back each
+    time: the system maps those around a row with it, and of rows in a shuffled order would map the whole file.
     """
 
     def __init__(self, parts: Iterable[tuple[Tensor, Tensor]], folder: Path | None) -> None:
@@ -66,8 +69,13 @@ class Mapped:
 
     def take(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the rows at these places."""
-        cells = torch.from_numpy(self._cells[places.numpy()])
-        self._map.madvise(mmap.MADV_DONTNEED)
+        wanted = places.numpy()
+        found, order = np.empty((len(wanted), self._cells.shape[1]), np.int32), np.argsort(wanted)
+        for start in range(0, len(wanted), READ_ROWS):
+            part = order[start : start + READ_ROWS]
+            found[part] = self._cells[wanted[part]]
+            self._map.madvise(mmap.MADV_DONTNEED)
+        cells = torch.from_numpy(found)
         return cells[:, : self._numeric].contiguous().view(torch.float32), cells[:, self._numeric :].to(torch.int64)
 
 

@@ -276,9 +276,7 @@ class Coordinator:
 
     def evaluate(self, phase: str, pool: Pool) -> list[Report]:
         """Play the evaluation round over the rows of a pool, and return what the advertiser reports of each batch."""
-        rows = self.fit.rows(pool)
-        sizes = range(0, rows, EVALUATION_BATCH)
-        steps = [Step(0, phase, pool, start=start, size=min(EVALUATION_BATCH, rows - start)) for start in sizes]
+        steps = evaluation_steps(phase, pool, self.fit.rows(pool))
         return [self.play(self.plan.evaluate, step)["advertiser"] for step in steps]
 
     def _control(self, name: str, given: Mapping[str, object]) -> dict[PartyId, Message]:
@@ -302,6 +300,12 @@ class Coordinator:
         ):
             if self.fit.rows(pool) == 0:
                 raise DataError(f"got zero aligned {pool.value} rows, allowed 1 or more; {advice}", key=key)
+
+
+def evaluation_steps(phase: str, pool: Pool, rows: int) -> list[Step]:
+    """Return the step headers that go over so many rows of a pool once."""
+    starts = range(0, rows, EVALUATION_BATCH)
+    return [Step(0, phase, pool, start=start, size=min(EVALUATION_BATCH, rows - start)) for start in starts]
 
 
 def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:

@@ -58,7 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     matching = add("psi", "set intersection against openmined-psi", 1, _psi)
     matching.add_argument("--ids", type=int, default=psi.IDS, help="of each side")
-    matching.add_argument("--group", choices=psi.GROUPS, action="append", help="default: all")
     add("defenses", "what each costs a batch of 1024 x 64", 15, lambda o: list(defenses.measure(o.repeats)))
     costing = add(
         "overhead", "the sealed channel and checkpoints", 15, lambda o: overhead.measure(o.repeats, o.seconds)
@@ -108,7 +107,7 @@ def _throughput(options: argparse.Namespace) -> list[Figure]:
 
 
 def _psi(options: argparse.Namespace) -> list[Figure]:
-    return psi.measure(options.ids, options.repeats, tuple(options.group or psi.GROUPS))
+    return psi.measure(options.ids, options.repeats)
 
 
 def _sweep(options: argparse.Namespace) -> list[Figure]:

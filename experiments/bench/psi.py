@@ -9,8 +9,8 @@ from statistics import median
 
 from experiments.align_files import play
 from experiments.bench.figures import Figure
-from vfl.align.ecdh_psi import GROUPS, EcdhPsi
-from vfl.crypto.masking import CHUNK, GroupName, mask_messages
+from vfl.align.ecdh_psi import EcdhPsi
+from vfl.crypto.masking import CHUNK, mask_messages
 from vfl.seeds import Seeds
 from vfl.types import ADVERTISER
 
@@ -19,35 +19,34 @@ CORES = (1, 2)
 PARTIES = ("publisher", ADVERTISER)
 
 
-def measure(ids: int, repeats: int, groups: tuple[GroupName, ...] = GROUPS) -> list[Figure]:
-    """Return the figures `psi/GROUP/NCORE`: ids a second of each side, half of them shared, both sides' work counted.
+def measure(ids: int, repeats: int) -> list[Figure]:
+    """Return the figures `psi/p256/NCORE`: ids a second of each side, half of them shared, both sides' work counted.
 
     Ours is the whole round of `ecdh_psi` through the codec of the wire; its worker processes are up before the clock
     starts, as the reference's library is loaded. A ratio compares a turn with the mean of the reference's turns before
-    and after it. The reference is P-256 on one core throughout: `openmined-psi` has no other group and no threads.
+    and after it. The reference is on one core throughout: `openmined-psi` has no threads.
     """
     figures: list[Figure] = []
     reference = openmined(ids)
     before = _rate(reference, ids)
-    for group in groups:
-        for cores in CORES:
-            ours, ours_rates, reference_rates = ecdh(ids, group, cores), list[float](), list[float]()
-            for _ in range(repeats):
-                ours_rates.append(_rate(ours, ids))
-                after = _rate(reference, ids)
-                reference_rates.append((before + after) / 2)
-                before = after
-            figures.append(_figure(f"psi/{group}/{cores}core", ours_rates, reference_rates))
-            sys.stderr.write(f"{figures[-1].name}: {figures[-1].value:,.0f} ids/s, ratio {figures[-1].ratio:.2f}\n")
+    for cores in CORES:
+        ours, ours_rates, reference_rates = ecdh(ids, cores), list[float](), list[float]()
+        for _ in range(repeats):
+            ours_rates.append(_rate(ours, ids))
+            after = _rate(reference, ids)
+            reference_rates.append((before + after) / 2)
+            before = after
+        figures.append(_figure(f"psi/p256/{cores}core", ours_rates, reference_rates))
+        sys.stderr.write(f"{figures[-1].name}: {figures[-1].value:,.0f} ids/s, ratio {figures[-1].ratio:.2f}\n")
     return figures
 
 
-def ecdh(ids: int, group: GroupName, workers: int) -> Callable[[], int]:
+def ecdh(ids: int, workers: int) -> Callable[[], int]:
     """Return a call that aligns two parties with `ecdh_psi` and returns how many rows they share."""
     theirs, ours = _tables(ids)
-    aligner = EcdhPsi(group=group, workers=workers)
+    aligner = EcdhPsi(workers=workers)
     if workers > 1:
-        mask_messages(group, bytes(64), (b"%d" % place for place in range(workers * CHUNK)), workers)
+        mask_messages(bytes(64), (b"%d" % place for place in range(workers * CHUNK)), workers)
 
     def work() -> int:
         seeds = {party: Seeds(0).scope(party) for party in PARTIES}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from experiments.align_files import party_names, play
 from tests.contracts.members import ALIGNERS, cases, label
-from vfl.align import Alignment
+from vfl.align import Alignment, Foretold
 from vfl.errors import DataError
 from vfl.registry import build, names
 from vfl.seeds import Seeds
@@ -142,3 +142,13 @@ def test_ids_that_cannot_be_matched_are_refused(spec, place: int, ids, message: 
     found[place] = ids
     with pytest.raises(DataError, match=message):
         align(spec, found)
+
+
+@pytest.mark.parametrize("name", ["ecdh_psi", "salted_hash"])
+@pytest.mark.parametrize(("listed", "asked"), [(0, 3), (7, 0), (5, 9)])
+def test_the_length_of_the_longest_message_is_known_before_it_is_made(name: str, listed: int, asked: int) -> None:
+    found = [[f"id {place}" for place in range(count)] for count in (listed, asked)]
+    sent = max(each.body.nbytes for each in align({"name": name}, found).envelopes if each.src != "advertiser")
+    member = build("align", {"name": name})
+    assert isinstance(member, Foretold)
+    assert member.answer_bytes(asked, listed) == sent

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from experiments.align_files import Played, party_names, play
@@ -11,7 +10,7 @@ from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import REFEREE
 
-PSI = [{"name": "ecdh_psi"}, {"name": "ecdh_psi", "group": "x25519"}]
+PSI = {"name": "ecdh_psi"}
 
 
 def align(spec, found, seed: int = 0) -> Played:
@@ -29,80 +28,56 @@ def bodies(played: Played, party: str) -> list[torch.Tensor]:
     return [each.body for each in played.envelopes if each.dst == party]
 
 
-@pytest.mark.parametrize("spec", PSI, ids=["p256", "x25519"])
-def test_each_party_receives_what_is_listed_and_no_more(spec) -> None:
-    played = align(spec, [list("abcde"), list("cdefgh"), list("aceg")])
+def test_each_party_receives_what_is_listed_and_no_more() -> None:
+    played = align(PSI, [list("abcde"), list("cdefgh"), list("aceg")])
     for publisher, _ in (("publisher_1", 5), ("publisher_2", 6)):
         assert received(played, publisher) == [("psi", "advertiser", (5, 32)), ("control", "advertiser", (4, 2))]
     assert received(played, "advertiser") == [("psi", "publisher_1", (11, 32)), ("psi", "publisher_2", (12, 32))]
     assert received(played, REFEREE) == [("control", "advertiser", (2, 2))]
 
 
-@pytest.mark.parametrize("spec", PSI, ids=["p256", "x25519"])
-def test_what_a_publisher_is_told_is_fixed_by_sizes_and_the_intersection(spec) -> None:
+def test_what_a_publisher_is_told_is_fixed_by_sizes_and_the_intersection() -> None:
     """Another advertiser with other ids outside the intersection sends the same announcement, byte for byte."""
     theirs = [f"p{place}" for place in range(30)]
     ours = theirs[:10] + [f"x{place}" for place in range(20)]
     other = theirs[:10] + [f"y{place}" for place in range(20)]
-    first, second = (bodies(align(spec, [theirs, each]), "publisher") for each in (ours, other))
+    first, second = (bodies(align(PSI, [theirs, each]), "publisher") for each in (ours, other))
     assert torch.equal(first[1], second[1])
     assert first[0].shape == second[0].shape
 
 
-@pytest.mark.parametrize("spec", PSI, ids=["p256", "x25519"])
-def test_what_a_publisher_learns_does_not_depend_on_another(spec) -> None:
+def test_what_a_publisher_learns_does_not_depend_on_another() -> None:
     """Two publishers: what the second holds beyond the shared rows changes nothing that the first receives."""
     one, ours = list("abcdef"), list("abcxyz")
-    first, second = (bodies(align(spec, [one, two, ours]), "publisher_1") for two in (list("abcdx"), list("abcyzw")))
+    first, second = (bodies(align(PSI, [one, two, ours]), "publisher_1") for two in (list("abcdx"), list("abcyzw")))
     assert all(torch.equal(left, right) for left, right in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("spec", PSI, ids=["p256", "x25519"])
-def test_no_two_messages_share_an_entry_and_none_recurs_in_another_run(spec) -> None:
+def test_no_two_messages_share_an_entry_and_none_recurs_in_another_run() -> None:
     """Masked with a secret each, the same id looks different in every list, so lists cannot be joined."""
     ids = [f"user {place}" for place in range(20)]
     entries = []
     for seed in range(3):
-        played = align(spec, [ids, ids, ids], seed)
+        played = align(PSI, [ids, ids, ids], seed)
         sent = {each.src: each.body for each in played.envelopes if each.kind.value == "psi"}
         entries += [row.tobytes() for body in sent.values() for row in body.numpy()]
     assert len(set(entries)) == len(entries)
 
 
-@pytest.mark.parametrize("spec", PSI, ids=["p256", "x25519"])
-def test_order_on_the_wire_says_nothing_of_the_table(spec) -> None:
+def test_order_on_the_wire_says_nothing_of_the_table() -> None:
     """Sorting the table changes the places by a fixed shuffle only: the list is shuffled whatever the ids are."""
     ids = [f"{place:03}" for place in range(200)]
-    alignments = [align(spec, [ids, ids], seed).alignments["publisher"] for seed in range(8)]
+    alignments = [align(PSI, [ids, ids], seed).alignments["publisher"] for seed in range(8)]
     places = np.stack([alignment.order.numpy() for alignment in alignments])
     correlations = [np.corrcoef(np.arange(200), each)[0, 1] for each in places]
     assert np.abs(correlations).max() < 4 / np.sqrt(200)
-    told = align(spec, [ids, ids]).envelopes[-2].body[:-2, 0]
+    told = align(PSI, [ids, ids]).envelopes[-2].body[:-2, 0]
     assert abs(np.corrcoef(told, alignments[0].order.numpy())[0, 1]) < 4 / np.sqrt(200)
 
 
 def test_bits_of_masked_ids_are_those_of_random_points() -> None:
     """Each of the 256 bits of x-coordinates is set half of the time, whatever the ids are."""
-    played = align("ecdh_psi", [[f"{place}" for place in range(1500)], ["0"]])
+    played = align(PSI, [[f"{place}" for place in range(1500)], ["0"]])
     points = next(each.body for each in played.envelopes if each.src == "publisher")[3:].numpy()
     share = np.unpackbits(points, axis=1).mean(axis=0)
     assert np.abs(share - 0.5).max() < 5 * 0.5 / np.sqrt(len(points))
-
-
-def test_half_of_the_ids_of_x25519_are_on_the_twist_and_the_mask_shows_which() -> None:
-    """The limit its docstring states: whether u^3 + 486662 u^2 + u is a square survives the mask."""
-    import hashlib
-
-    from vfl.crypto.masking import X25519_DST, mask_messages
-
-    ids = [f"{place}".encode() for place in range(200)]
-    hashed = [int.from_bytes(hashlib.sha256(X25519_DST + each).digest(), "little") % 2**255 for each in ids]
-    masked = mask_messages("x25519", hashlib.sha512(b"secret").digest(), ids)
-    before = [on_curve25519(u) for u in hashed]
-    assert before == [on_curve25519(int.from_bytes(row.tobytes(), "little")) for row in masked]
-    assert 70 < sum(before) < 130
-
-
-def on_curve25519(u: int) -> bool:
-    p = 2**255 - 19
-    return pow(u**3 + 486662 * u**2 + u, (p - 1) // 2, p) in (0, 1)

@@ -42,7 +42,7 @@ DEFENSES: dict[str, list[Options]] = {
 }
 
 ALIGNERS: dict[str, list[Options]] = {
-    "ecdh_psi": [{}, {"group": "x25519"}],
+    "ecdh_psi": [{}, {"max_asked": 10_000}],
     "plain": [{}],
     "salted_hash": [{"salt": "pepper"}],
 }
@@ -57,8 +57,10 @@ ATTACKS: dict[str, list[Options]] = {
     "decoder": [{"known_rows": 100, "steps": 60}],
     "direct_label_inference": [{}],
     "direction": [{}, {"hints": 5}, {"hints": 5, "measure": "inner_product"}],
+    "embedding_extension": [{"steps": 30}, {"steps": 30, "share": 0.25}],
     "equality_solving": [{}],
     "exploit": [{"steps": 30, "hidden": 8}],
+    "fsha": [{"known_rows": 100}, {"known_rows": 100, "smoothness": 0.0}],
     "generative_regression": [{"steps": 40}],
     "gradient_replacement": [{}, {"share": 0.5, "watch": 2}],
     "hint_norm": [{}, {"hints": 5}],
@@ -86,6 +88,7 @@ ADVERTISER_LOOKS = {
     "binary_reconstruction": "advertiser",
     "decoder": "advertiser",
     "equality_solving": "advertiser",
+    "fsha": "advertiser",
     "generative_regression": "advertiser",
     "model_inversion": "advertiser",
     "unsplit_inversion": "advertiser",

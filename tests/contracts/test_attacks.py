@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import pickle
 from typing import Any
 
@@ -11,8 +12,11 @@ import torch
 from torch import Tensor
 
 from tests.contracts.members import ATTACKS, LOGIT_WIDE, NUMERIC_ONLY, cases, label
-from vfl.attacks import Attack, Guess
+from vfl.access import undeclared, watched
+from vfl.attacks import Attack, Guess, Needs
+from vfl.defenses import Guard, ReceiveContext, SendContext, State, Wrap
 from vfl.registry import build, names
+from vfl.seeds import Seeds
 from vfl.transcript import AdversaryView, Hints, Holding
 from vfl.types import Batch, Envelope, Kind, TableSchema
 
@@ -168,6 +172,89 @@ def test_never_scores_a_row_it_knows_the_answer_of(attack):
             assert not torch.isin(guess.rows, each.hints.victims[guess.party].batch.rows).any()
 
 
+def test_reads_what_it_declared_and_nothing_else_of_a_view_that_holds_all(attack):
+    log = set[str]()
+    infer(attack, watched(generous(attack), log))
+    assert undeclared(log, attack.needs) == []
+    assert log  # an attack that reads nothing would pass anything
+
+
+def generous(attack: Attack) -> AdversaryView:
+    """The view of an attack with all that it did not ask for: every kind, labels, prior, scores, tables, networks."""
+    view, needs = noise_view(attack), attack.needs
+    stream, everyone = torch.Generator().manual_seed(5), torch.arange(POPULATION)
+    looks, other = SIDES[needs.known_rows > 0 or needs.victim_models]
+
+    def more(kinds: frozenset[Kind], src: str, dst: str) -> tuple[Envelope, ...]:
+        others = [kind for kind in Kind if kind not in kinds]
+        return tuple(Envelope(0, kind, src, dst, everyone, torch.randn(POPULATION, 2)) for kind in others)
+
+    hints = view.hints
+    shown = holding(stream, everyone[:100], 0, width=DIM, models=True)
+    wider = dataclasses.replace(
+        hints,
+        rows=hints.rows if len(hints.rows) else everyone[:50],
+        labels=hints.labels if len(hints.rows) else truth()[:50],
+        prior=torch.tensor([0.8, 0.2], dtype=torch.float64),
+        score_rows=everyone,
+        scores=torch.full((POPULATION, 2), 0.5) if not needs.scores else torch.rand(POPULATION, 2, generator=stream),
+        victims=hints.victims or {other: shown},
+    )
+    return dataclasses.replace(
+        view,
+        sent=(*view.sent, *more(needs.sent, looks, other)),
+        received=(*view.received, *more(needs.received, other, looks)),
+        hints=wider,
+        own=view.own or {looks: holding(stream, everyone, -1, width=DIM, models=True)},
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Peeks:
+    """The cheat: declares the gradients alone and looks at whatever else a view may hold."""
+
+    path: str
+
+    @property
+    def needs(self) -> Needs:
+        """Less than it reads."""
+        return Needs(received=frozenset({Kind.GRADIENT}))
+
+    def infer(self, view: AdversaryView, rng: torch.Generator) -> Guess:
+        """Read what `path` names, and answer as if it had not."""
+        del rng
+        operator.attrgetter(self.path)(view.own["publisher_1"] if self.path in ("batch", "bottom", "top") else view)
+        seen = view.gradients()
+        return Guess("labels", seen.steps, seen.rows, seen.body[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("hints.labels", "hints.labels"),
+        ("hints.prior", "hints.prior"),
+        ("hints.scores", "hints.scores"),
+        ("batch", "own.columns"),
+        ("bottom", "own.models"),
+    ],
+)
+def test_a_cheat_that_reads_more_is_named_by_the_log(path, name):
+    log, cheat = set[str](), Peeks(path)
+    infer(cheat, watched(generous(cheat), log))
+    assert undeclared(log, cheat.needs) == [name]
+
+
+def test_a_cheat_that_reads_a_message_or_a_victim_is_named_by_the_log():
+    view = generous(Peeks("parties"))
+    log = set[str]()
+    seen = watched(view, log)
+    assert undeclared(log, Needs()) == []
+    assert [each.kind for each in seen.sent][:1] == [view.sent[0].kind]
+    assert not log  # headers are everybody's
+    _ = seen.embeddings().body, seen.hints.victims["advertiser"].batch, seen.hints.victims["advertiser"].top
+    assert undeclared(log, Needs()) == ["hints.columns", "hints.models", "sent.embedding"]
+
+
 def test_same_stream_gives_the_same_guess(attack):
     view = noise_view(attack)
     torch.manual_seed(1)
@@ -181,7 +268,7 @@ def test_same_stream_gives_the_same_guess(attack):
 def test_is_at_chance_on_noise(attack):
     """Over independent views the figure is chance's, within four standard errors of the views' own spread."""
     guesses = [infer(attack, noise_view(attack, seed)) for seed in range(12)]
-    found = [CHANCES[guess.target](guess, seed) for seed, guess in enumerate(guesses)]
+    found = [CHANCES[guess.target](guess, seed, attack) for seed, guess in enumerate(guesses)]
     means = torch.tensor([value for value, _ in found])
     off = means - found[0][1]
     error = means.std() / len(means) ** 0.5
@@ -189,11 +276,11 @@ def test_is_at_chance_on_noise(attack):
     assert off.abs().max() < 0.1
 
 
-def _labels_auc(guess: Guess, seed: int) -> tuple[float, float]:
+def _labels_auc(guess: Guess, seed: int, attack: Attack) -> tuple[float, float]:
     return _mean_batch_auc(guess), 0.5
 
 
-def _share_correlation(guess: Guess, seed: int) -> tuple[float, float]:
+def _share_correlation(guess: Guess, seed: int, attack: Attack) -> tuple[float, float]:
     """The correlation of guessed with true shares over batches, divided by ten to share the labels' tolerance."""
     batches = [guess.steps == step for step in guess.steps.unique()]
     true = torch.stack([truth()[guess.rows[each]].double().mean() for each in batches])
@@ -201,30 +288,65 @@ def _share_correlation(guess: Guess, seed: int) -> tuple[float, float]:
     return float(torch.corrcoef(torch.stack([true, guessed]))[0, 1]) / 10, 0.0
 
 
-def _nothing_explained(guess: Guess, seed: int) -> tuple[float, float]:
+def _nothing_explained(guess: Guess, seed: int, attack: Attack) -> tuple[float, float]:
     """The mean correlation of guessed with true columns."""
     return _mean_correlation(guess, hidden(guess, seed)), 0.0
 
 
-def _ids_named(guess: Guess, seed: int) -> tuple[float, float]:
+def _ids_named(guess: Guess, seed: int, attack: Attack) -> tuple[float, float]:
     """The share of ids named correctly where four are equally likely."""
     return float((guess.scores.argmax(dim=1) == hidden(guess, seed)[:, 0]).double().mean()), 0.25
 
 
-def _members_auc(guess: Guess, seed: int) -> tuple[float, float]:
+def _members_auc(guess: Guess, seed: int, attack: Attack) -> tuple[float, float]:
     return _mean_batch_auc(guess), 0.5
 
 
-def _damage(guess: Guess, seed: int) -> tuple[float, float]:
-    """Answers drawn apart from the run are wrong as often on spoiled rows as on others."""
-    wrong = torch.rand(POPULATION, generator=torch.Generator().manual_seed(500 + seed))
-    wrong, hit = (wrong < 0.3).double()[guess.rows], guess.scores > 0
+def _damage(guess: Guess, seed: int, attack: Attack) -> tuple[float, float]:
+    """A joint model that knows nothing is wrong as often on tampered rows as on others."""
+    answers, hit = answered(attack, seed)[guess.rows], guess.scores > 0
+    wrong = (answers != coins(seed)[guess.rows]).double()
     return float(wrong[hit].mean() - wrong[~hit].mean()), 0.0
 
 
-def _turned(guess: Guess, seed: int) -> tuple[float, float]:
-    """Answers drawn apart from the run are the wanted class as often for tampered rows as for others."""
-    return _damage(guess, seed)
+def _turned(guess: Guess, seed: int, attack: Attack) -> tuple[float, float]:
+    """Where gradients are noise, the class that an attack drives answers to is the wanted one as often as the other.
+
+    All rows go one way, so the figure is near a half above or below; it is divided by ten to share the tolerance.
+    """
+    answers, labels, hit = answered(attack, seed)[guess.rows], coins(seed), guess.scores > 0
+    wanted = labels[guess.reference]
+    counted, turned = labels[guess.rows] != wanted, (answers == wanted).double()
+    return float(turned[hit & counted].mean() - turned[~hit & counted].mean()) / 10, 0.0
+
+
+def coins(seed: int) -> Tensor:
+    """Labels that nothing was made from."""
+    return (torch.rand(POPULATION, generator=torch.Generator().manual_seed(7000 + seed)) < 0.5).long()
+
+
+def answered(attack: Any, seed: int) -> Tensor:
+    """Play an attack that tampers through rounds whose gradients are noise; return a random top's answers when served.
+
+    The rounds, and so the row that stands for the wanted class, are those of the view of the seed.
+    """
+    view, bottom = noise_view(attack, seed), Flat(DIM, torch.Generator().manual_seed(seed))
+    if isinstance(attack, Wrap):
+        bottom = attack.wrap(bottom, Seeds(seed))
+    state: State = attack.init()
+    rounds = view.received or view.sent
+    for envelope in rounds:
+        rows, stream = envelope.rows, torch.Generator().manual_seed(envelope.step)
+        body = bottom(Batch(rows, *(column[rows] for column in columns(seed)))).detach()
+        sent, state = attack.apply(body, state, SendContext(envelope.step, stream, None, 2, rows=rows))
+        if isinstance(attack, Guard):
+            state = attack.inspect(envelope.body, state, ReceiveContext(envelope, True, stream, 2, sent=sent))[1]
+    everyone, stream = torch.arange(POPULATION), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        body = bottom(Batch(everyone, *columns(seed)))
+    ctx = SendContext(10**6, stream, None, 2, rows=everyone, learning=False)
+    served, _ = attack.apply(body, state, ctx)
+    return (served @ torch.randn(DIM, generator=stream) > 0).long()
 
 
 CHANCES = {

@@ -16,25 +16,22 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import ECDH, SECP256R1, EllipticCurvePublicKey, derive_private_key
 
 from vfl.crypto.hash_to_curve import N, P, hash_to_field
-from vfl.crypto.masking import CHUNK, P256_DST, X25519_DST, mask_messages, mask_points, p256_scalar
+from vfl.crypto.masking import CHUNK, P256_DST, mask_messages, mask_points, p256_scalar
 from vfl.errors import WireError
 
-GROUPS = ["p256", "x25519"]
 ONE, TWO = hashlib.sha512(b"one").digest(), hashlib.sha512(b"two").digest()
 IDS = [f"user {place}".encode() for place in range(40)]
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_two_masks_commute(group) -> None:
-    there = mask_points(group, TWO, mask_messages(group, ONE, IDS))
-    back = mask_points(group, ONE, mask_messages(group, TWO, IDS))
+def test_two_masks_commute() -> None:
+    there = mask_points(TWO, mask_messages(ONE, IDS))
+    back = mask_points(ONE, mask_messages(TWO, IDS))
     assert np.array_equal(there, back)
     assert len({row.tobytes() for row in there}) == len(IDS)
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_another_secret_or_id_gives_another_point(group) -> None:
-    rows = [*mask_messages(group, ONE, IDS), *mask_messages(group, TWO, IDS), *mask_messages(group, ONE, [b"", b"\0"])]
+def test_another_secret_or_id_gives_another_point() -> None:
+    rows = [*mask_messages(ONE, IDS), *mask_messages(TWO, IDS), *mask_messages(ONE, [b"", b"\0"])]
     assert len({row.tobytes() for row in rows}) == 2 * len(IDS) + 2
 
 
@@ -49,38 +46,13 @@ def test_p256_multiplies_the_point_of_the_standard() -> None:
             SECP256R1(), b"\4" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
         )
         expected = derive_private_key(p256_scalar(ONE), SECP256R1()).exchange(ECDH(), key)
-        assert mask_messages("p256", ONE, [message]).tobytes() == expected
+        assert mask_messages(ONE, [message]).tobytes() == expected
 
 
 def test_p256_scalars_fill_the_whole_range_and_never_leave_it() -> None:
     assert p256_scalar(bytes(64)) == 1
     assert p256_scalar((N - 2).to_bytes(64, "big")) == N - 1
     assert p256_scalar((N - 1).to_bytes(64, "big")) == 1
-
-
-def test_x25519_multiplies_the_hash_as_rfc_7748_does() -> None:
-    """The Montgomery ladder of RFC 7748 section 5, written out in Python."""
-    for message in IDS[:8]:
-        u = int.from_bytes(hashlib.sha256(X25519_DST + message).digest(), "little") & (2**255 - 1)
-        assert mask_messages("x25519", ONE, [message]).tobytes() == ladder(ONE[:32], u)
-
-
-def ladder(secret: bytes, u: int) -> bytes:
-    p = 2**255 - 19
-    scalar = (int.from_bytes(secret, "little") & ~7 & (2**255 - 1)) | 2**254
-    x2, z2, x3, z3 = 1, 0, u % p, 1
-    for bit in range(254, -1, -1):
-        if scalar >> bit & 1:
-            x2, z2, x3, z3 = x3, z3, x2, z2
-        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
-        aa, bb, da, cb = a * a % p, b * b % p, d * a % p, c * b % p
-        e = aa - bb
-        doubled = (aa * bb % p, e * (aa + 121665 * e) % p)
-        added = ((da + cb) ** 2 % p, u * (da - cb) ** 2 % p)
-        (x2, z2), (x3, z3) = doubled, added
-        if scalar >> bit & 1:
-            x2, z2, x3, z3 = x3, z3, x2, z2
-    return (x2 * pow(z2, -1, p) % p).to_bytes(32, "little")
 
 
 def off_the_curve() -> int:
@@ -90,52 +62,43 @@ def off_the_curve() -> int:
 
 
 BAD = {
-    "p256": {
-        "off the curve": off_the_curve().to_bytes(32, "big"),
-        "not reduced": P.to_bytes(32, "big"),
-        "all ones": b"\xff" * 32,
-    },
-    "x25519": {
-        "identity": bytes(32),
-        "of order four": (1).to_bytes(32, "little"),
-        "not reduced": (2**255 - 19 + 9).to_bytes(32, "little"),
-        "with the top bit": (2**255 + 9).to_bytes(32, "little"),
-    },
+    "off the curve": off_the_curve().to_bytes(32, "big"),
+    "not reduced": P.to_bytes(32, "big"),
+    "all ones": b"\xff" * 32,
 }
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group in BAD for name in BAD[group]])
-def test_what_is_no_point_is_refused(group, name) -> None:
-    points = mask_messages(group, ONE, IDS)
-    points = np.concatenate([points, np.frombuffer(BAD[group][name], np.uint8)[None]])
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_point_is_refused(name) -> None:
+    points = mask_messages(ONE, IDS)
+    points = np.concatenate([points, np.frombuffer(BAD[name], np.uint8)[None]])
     with pytest.raises(WireError, match="refuse this peer"):
-        mask_points(group, TWO, points)
+        mask_points(TWO, points)
 
 
-@pytest.mark.parametrize("group", GROUPS)
 @pytest.mark.parametrize("count", [0, 1, CHUNK, CHUNK + 1])
-def test_order_and_count_survive_the_chunks(group, count: int) -> None:
+def test_order_and_count_survive_the_chunks(count: int) -> None:
     ids = [b"%d" % place for place in range(count)]
-    masked = mask_messages(group, ONE, ids)
+    masked = mask_messages(ONE, ids)
     assert masked.shape == (count, 32)
     assert masked.dtype == np.uint8
     for place in {0, count // 2, count - 1} & set(range(count)):
-        assert np.array_equal(masked[place], mask_messages(group, ONE, [ids[place]])[0])
+        assert np.array_equal(masked[place], mask_messages(ONE, [ids[place]])[0])
 
 
 def test_workers_change_nothing_and_their_refusals_come_back() -> None:
     for count in (0, 1, CHUNK, 6 * CHUNK + 3):
         ids = [b"%d" % place for place in range(count)]
-        assert np.array_equal(mask_messages("x25519", ONE, ids, workers=2), mask_messages("x25519", ONE, ids))
-    with pytest.raises(WireError, match="small order"):
-        mask_points("x25519", ONE, np.zeros((3, 32), np.uint8), workers=2)
+        assert np.array_equal(mask_messages(ONE, ids, workers=2), mask_messages(ONE, ids))
+    with pytest.raises(WireError, match="not on P-256"):
+        mask_points(ONE, np.full((3, 32), 255, np.uint8), workers=2)
 
 
 def test_memory_beside_the_points_does_not_grow_with_their_number() -> None:
     def extra(count: int) -> int:
         tracemalloc.start()
         try:
-            masked = mask_messages("x25519", ONE, (b"%d" % place for place in range(count)))
+            masked = mask_messages(ONE, (b"%d" % place for place in range(count)))
             return tracemalloc.get_traced_memory()[1] - 2 * masked.nbytes
         finally:
             tracemalloc.stop()
@@ -153,7 +116,7 @@ ORPHANS = """
 import os, signal, sys
 from vfl.crypto import masking
 if __name__ == "__main__":
-    masking.mask_messages("x25519", bytes(64), [b"a"] * 4 * masking.CHUNK, workers=2)
+    masking.mask_messages(bytes(64), [b"a"] * 4 * masking.CHUNK, workers=2)
     print(*masking._pool(1)._processes, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from experiments.cli import main
 from experiments.plan import open_world, party_specs
 from experiments.run import data_hash
+from parties.entry import Limits
 from parties.judging import judge, open_truth
 from parties.local import make_party
 from vfl import checkpoint
@@ -23,10 +24,12 @@ from vfl.align import Alignment
 from vfl.data.csv import Csv, _cached
 from vfl.data.keys import ids_of, places
 from vfl.data.shard import load_features, load_ids, load_labels
-from vfl.errors import DataError
+from vfl.errors import ConfigError, DataError
 from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.types import Role
+
+MARK = b"\xef\xbb\xbf"
 
 
 def people(rows: int = 400, seed: int = 0) -> pd.DataFrame:
@@ -201,11 +204,17 @@ def test_gzip_tabs_and_semicolons_read_alike(pair):
         pd.testing.assert_frame_equal(found, expected)
 
 
-def test_a_byte_order_mark_is_dropped(pair):
-    folder, theirs, _ = pair
-    (folder / "marked.csv").write_bytes(b"\xef\xbb\xbf" + (folder / "a.csv").read_bytes())
-    marked = source(folder, publisher=str(folder / "marked.csv")).of("publisher")
-    assert list(marked.keys(None)) == theirs["id"].tolist()
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_byte_order_mark_at_the_start_is_dropped(pair, packed):
+    """Spreadsheets write one, and the key may stand first: values, keys and names are those of the file without it."""
+    folder, _, _ = pair
+    plain, content = source(folder).of("publisher"), MARK + (folder / "a.csv").read_bytes()
+    marked = folder / ("marked.csv.gz" if packed else "marked.csv")
+    marked.write_bytes(gzip.compress(content) if packed else content)
+    found = source(folder, publisher=str(marked)).of("publisher")
+    assert list(found.keys(None)) == list(plain.keys(None))
+    assert found.describe(None).columns == plain.describe(None).columns
+    pd.testing.assert_frame_equal(found.read(["spent", "colour"], None), plain.read(["spent", "colour"], None))
 
 
 def test_missing_cells_are_missing_in_every_spelling(pair):
@@ -295,7 +304,15 @@ def test_faults_are_refused_by_file_column_and_row(pair, name, edit, told):
         (b"", r"a\.csv: got an empty file"),
         ("id,spent\n1,2\n".encode("utf-16"), r"a\.csv: got UTF-16 text, allowed UTF-8"),
         (b"id,spent,colour\n1,2,red\n2,3,gr\xfcn\n", r"a\.csv: got text in row 2, column 'colour' that is not UTF-8"),
+        (
+            b'id,spent,colour\n1,2,"a\nb"\n2,3,gr\xfcn\n',
+            r"a\.csv: got text in row 2, column 'colour' that is not UTF-8",
+        ),
+        (b'id,spent,colour\n1,2,b\n2,3,"a,\ngr\xfcn"\n', r"a\.csv: got text in row 2, column 'colour' that is not"),
         (b"id,gr\xfcn\n1,2\n", r"a\.csv: got a header that is not UTF-8"),
+        (MARK + MARK + b"id,spent\n1,2\n", r"a\.csv: column 1: got a byte order mark in its name, allowed one at the"),
+        (b"id,spent\n1,2\n" + MARK + b"2,3\n", r"a\.csv: id: got a byte order mark in row 2, allowed one at the start"),
+        (b"red,id\na,1\n" + MARK + b"a,3\n", r"a\.csv: red: got a byte order mark in row 2"),
     ],
 )
 def test_encoding_faults_are_refused(pair, data, told):
@@ -407,6 +424,18 @@ def test_tables_without_a_common_key_are_refused_naming_both_files(pair, tmp_pat
     theirs.assign(id=theirs["id"] + ".0").to_csv(folder / "a.csv", index=False)
     with pytest.raises(DataError, match=r"a\.csv, .*b\.csv: id: got 0 shared rows to train on"):
         run(folder, tmp_path / "run")
+
+
+def test_tables_too_long_for_one_private_message_are_refused_before_an_id_is_masked(pair, monkeypatch):
+    """An answer holds 32 bytes for each of 320 ids asked and 320 listed, a tag and a canary: 20,544 bytes."""
+    folder, _, _ = pair
+    asked = config(data=spec(folder), align={"name": "ecdh_psi"})
+    monkeypatch.setattr("experiments.plan.Limits", lambda: Limits(message_bytes=20_544))
+    open_world(asked)
+    monkeypatch.setattr("experiments.plan.Limits", lambda: Limits(message_bytes=20_543))
+    with pytest.raises(ConfigError, match="align: got ecdh_psi over 320 rows of the advertiser and 320 of a publisher"):
+        open_world(asked)
+    open_world(config(data=spec(folder), align={"name": "plain"}))
 
 
 def test_another_content_is_another_run_and_the_same_content_elsewhere_is_not(pair, tmp_path):

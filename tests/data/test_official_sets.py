@@ -91,7 +91,8 @@ def test_fedads_round_trips_through_its_layout(fedads, monkeypatch, rows):
 def test_fedads_counts_the_rows_that_repeat_an_id_and_keeps_the_first(fedads):
     root, aligned, _, _ = fedads
     described = build("data", "fedads").describe(root)
-    assert described.notes == ("1 of 401 rows repeat a sample_id and were left out",)
+    told = "1 of 121 rows repeat a sample_id of the files together and were left out"
+    assert described.notes == (f"sample_train_aligned.csv: {told}",)
     assert described.held == {"publisher": 200, "advertiser": 400}
     kept = build("data", "fedads").read(["l_i_fea_1"], root)["l_i_fea_1"]
     assert kept.iloc[5] == aligned["l_i_fea_1"].iloc[5]

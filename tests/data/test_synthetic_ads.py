@@ -33,6 +33,18 @@ def test_true_probabilities_are_calibrated_in_every_tenth_of_rows():
     assert (abs(tenths["converted"] - tenths["p_cvr"]) < 4 * spread).all()
 
 
+def test_clicks_come_after_as_many_impressions_as_their_probability_says():
+    """Tries up to a success of probability p: their mean is 1 / p, with a variance of (1 - p) / p^2."""
+    truth = ads().truth(["p_ctr", "impressions"])
+    assert (truth["impressions"] >= 1).all()
+    assert (truth["impressions"] % 1 == 0).all()
+    scaled = truth["impressions"] * truth["p_ctr"]
+    tenths = np.argsort(np.argsort(truth["p_ctr"])) // 15_000
+    spread = np.sqrt((1 - truth["p_ctr"]).groupby(tenths).mean() / 15_000)
+    assert (abs(scaled.groupby(tenths).mean() - 1) < 4 * spread).all()
+    assert truth["p_ctr"].std() > 0.01
+
+
 def test_a_party_makes_its_columns_without_the_others_and_again_the_same():
     source = ads()
     whole = source.read([*NUMERIC["publisher"], *CATEGORICAL["advertiser"]], None)

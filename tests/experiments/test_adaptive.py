@@ -7,10 +7,11 @@ import torch
 from harness import config
 from scipy.stats import norm as normal
 
-from experiments.adaptive import adapted
+from experiments.adaptive import adapted, afterwards
 from experiments.config import check_members
 from experiments.progress import Silent
 from experiments.run import attack, prepare, simulate
+from experiments.schema import AttackSpec
 from vfl.attacks.averaging import Averaging
 from vfl.errors import ConfigError, UserError
 from vfl.registry import build, names
@@ -31,6 +32,17 @@ def test_adaptive_stands_for_what_the_defenses_declare_each_once():
     assert keys(adapted(config(attack=["norm", "adaptive"]))) == ["norm"]
     assert keys(adapted(config(attack=["adaptive"], defense=[{"name": "clipped_gaussian", "on": "embedding"}]))) == []
     assert keys(prepare(config(attack=["adaptive"], defense=NOISED))[0]) == ["adaptive_averaging"]
+
+
+def test_a_counter_attack_that_acts_stands_in_a_run_and_not_after_it():
+    hidden = config(attack=["norm"], defense=[{"name": "dcor", "protects": "labels"}])
+    during = adapted(hidden.model_copy(update={"attack": (AttackSpec(name="adaptive"),)}))
+    assert keys(during) == ["adaptive_averaging", "adaptive_embedding_extension"]
+    over = [AttackSpec(name="adaptive")]
+    assert [spec.key for spec in afterwards(hidden, over)] == ["adaptive_averaging"]
+    assert [spec.key for spec in afterwards(during, over)] == keys(during)
+    asked = [AttackSpec(name="embedding_extension")]  # asked for by name it stays, and is refused by name
+    assert afterwards(hidden, asked) == asked
 
 
 def test_adaptive_takes_no_options():

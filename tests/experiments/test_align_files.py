@@ -8,6 +8,7 @@ import io
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.cli import main
@@ -69,20 +70,36 @@ def test_two_calls_draw_different_secrets(tmp_path: Path, capsys) -> None:
 
 
 FINE = b"id,x\na,1\nb,2\n"
+MARK = b"\xef\xbb\xbf"
 REFUSED = {
-    "missing key column": (b"idd,x\na,1\n", "--key: no column named 'id'; did you mean 'idd'?"),
-    "key column twice": (b"id,id\na,b\n", "id: got 2 columns of this name"),
-    "duplicate keys": (b"id,x\na,1\nc,2\nb,3\nc,4\nb,5\n", "id: got 'c' in lines 3 and 5"),
-    "no id": (b"id,x\na,1\n,2\n", "id: got no id in line 3"),
-    "short row": (b"x,id\n1,a\n2\n", "id: got no id in line 3"),
-    "byte order mark": (b"\xef\xbb\xbf" + FINE, "got a UTF-8 byte order mark"),
-    "UTF-16": (FINE.decode().encode("utf-16"), "got a UTF-16 byte order mark"),
-    "another encoding": ("id,x\na,1\nj\u00fcrgen,2\n".encode("latin-1"), "got the byte 0xfc in line 3"),
+    "missing key column": (b"idd,x\na,1\n", "id: no such column; did you mean 'idd'?"),
+    "key column twice": (b"id,id\na,b\n", "id: got this column twice"),
+    "duplicate keys": (
+        b"id,x\na,1\nc,2\nb,3\nc,4\nb,5\n",
+        "id: got 'c' in rows 2 and 4, allowed each key once",
+    ),
+    "no id": (b"id,x\na,1\n,2\n", "id: got no key in row 2"),
+    "short row": (b"x,id\n1,a\n2\n", "got 1 values in row 2, allowed 2"),
+    "two byte order marks": (MARK + MARK + FINE, "column 1: got a byte order mark in its name"),
+    "files joined end to end": (FINE + MARK + b"c,3\n", "id: got a byte order mark in row 3"),
+    "UTF-16": (FINE.decode().encode("utf-16"), "got UTF-16 text"),
+    "another encoding": (
+        "id,x\na,1\nj\u00fcrgen,2\n".encode("latin-1"),
+        "got text in row 2, column 'id' that is not",
+    ),
     "empty": (b"", "got an empty file"),
-    "header only": (b"id,x\n", "got no row below the header"),
-    "open quote": (b'id,x\na,1\n"b,2\n', "got a malformed line 3"),
+    "header only": (b"id,x\n", "got 0 rows"),
     "no overlap": (b"id,x\nc,1\nd,2\n", "id: got no id that all of"),
 }
+
+
+def test_files_are_read_as_those_of_a_run(tmp_path: Path, capsys) -> None:
+    """Spaces and a byte order mark that no editor shows cost no match, whatever separates columns or packs the file."""
+    pd.DataFrame({"x": [1, 2, 3], "id": ["a", "b", "c"]}).to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "b.csv").write_bytes(MARK + b"id;x\nb ;1\n c;2\nd;3\n")
+    assert main(["align", str(tmp_path / "a.parquet"), str(tmp_path / "b.csv"), "--key", "id", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["aligned"], found["only"]) == (2, {"publisher": 1, "advertiser": 1})
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -109,10 +126,11 @@ def test_files_that_cannot_be_opened_are_refused(tmp_path: Path, capsys) -> None
     fine.write_bytes(FINE)
     broken = tmp_path / "broken.csv.gz"
     broken.write_bytes(gzip.compress(FINE)[:-9])
-    for path in (tmp_path / "absent.csv", tmp_path, broken):
+    refused = {tmp_path / "absent.csv": "no such file", tmp_path: "no such file", broken: "cannot be read ("}
+    for path, told in refused.items():
         assert main(["align", str(fine), str(path), "--key", "id"]) == 2
         stderr = capsys.readouterr().err
-        assert stderr.startswith(f"vfl: {path}: cannot read it (")
+        assert stderr.startswith(f"vfl: {path}: {told}")
         assert stderr.count("\n") == 1
 
 

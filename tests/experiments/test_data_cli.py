@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
+import numpy as np
 import pandas as pd
 import pooch
 import pytest
@@ -92,6 +93,23 @@ def test_a_split_shows_pools_and_columns_and_writes_files_that_csv_joins(capsys,
     common = round(0.5 * told["pools"]["train"]) + told["pools"]["valid"] + told["pools"]["test"]
     assert len(ids[0] & ids[1]) == common
     assert set(described.split["publisher"]) == set(told["parties"]["publisher"]["columns"])
+
+
+def test_generated_files_overlap_as_far_as_was_asked(capsys, tmp_path):
+    """20,000 rows: 0.6 in both, 0.2 in each alone, within four standard deviations; a row that both hold is one."""
+    told = say(capsys, "generate", str(tmp_path / "ads"), "--set", "rows=20000", "--overlap", "0.6")
+    publisher, advertiser, truth = (
+        pd.read_parquet(told["files"][name]) for name in ("publisher", "advertiser", "truth")
+    )
+    both = publisher.merge(advertiser, on="request_id").merge(truth, on="request_id", suffixes=("", "_true"))
+    spread = 4 * np.sqrt(0.24 * 20_000)
+    assert abs(len(both) - 12_000) < spread
+    assert len(publisher) + len(advertiser) - len(both) == len(truth) == 20_000
+    assert abs(len(publisher) - 16_000) < spread
+    assert both["converted"].tolist() == both["converted_true"].tolist()
+    assert main(["data", "generate", str(tmp_path / "no"), "--overlap", "1.5"]) == 2
+    assert "--overlap: got 1.5, allowed 0 to 1" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_generated_files_are_the_set_itself_and_train(capsys, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
 from vfl.attacks import Guess
+from vfl.metrics._pictures import pictures, ssim
 from vfl.metrics.membership import Membership
 from vfl.metrics.proportion import Proportion
 from vfl.metrics.reconstruction import Reconstruction
@@ -90,3 +91,46 @@ def test_shares_are_marked_by_batch():
     assert figures["mae"] == pytest.approx(0.25)
     assert figures["prior_only"] == pytest.approx(0.25)
     assert figures["correlation"] is None
+
+
+def slow_ssim(found, truth, side, span):
+    """The paper's formula, window by window."""
+    one, two, values = (0.01 * span) ** 2, (0.03 * span) ** 2, []
+    for left, right in zip(found, truth, strict=True):
+        for top in range(left.shape[0] - side + 1):
+            for start in range(left.shape[1] - side + 1):
+                x, y = (each[top : top + side, start : start + side].ravel() for each in (left, right))
+                shared = ((x - x.mean()) * (y - y.mean())).mean()
+                likeness = (2 * x.mean() * y.mean() + one) * (2 * shared + two)
+                values.append(likeness / (x.mean() ** 2 + y.mean() ** 2 + one) / (x.var() + y.var() + two))
+    return np.mean(values)
+
+
+def test_similarity_of_pictures_is_the_papers_formula_window_by_window():
+    columns = tuple(f"px_{row}_{column}" for column in range(4, 9) for row in range(9))
+    truth = torch.randn(6, 45, generator=stream())
+    found = truth + torch.randn(6, 45, generator=stream().manual_seed(1))
+    told = Guess("features", torch.zeros(6, dtype=torch.int64), torch.arange(6), found, "publisher", columns)
+    figures = Reconstruction().result(told, truth, rng())
+    shaped = [each.double().numpy().reshape(6, 5, 9).transpose(0, 2, 1) for each in (found, truth)]
+    span = float(truth.max() - truth.min())
+    assert figures["ssim"] == pytest.approx(slow_ssim(*shaped, 5, span))
+    mean = np.broadcast_to(shaped[1].mean(axis=0), shaped[1].shape)
+    assert figures["ssim_prior"] == pytest.approx(slow_ssim(mean, shaped[1], 5, span))
+
+
+@pytest.mark.parametrize("columns", [("age", "px_0_1"), ("px_0_0", "px_1_1"), ("px_0_0", "px_0_0"), ()])
+def test_columns_that_make_no_picture_have_no_similarity(columns):
+    values = torch.randn(5, max(len(columns), 1), generator=stream())
+    told = Guess("features", torch.zeros(5, dtype=torch.int64), torch.arange(5), values, "publisher", columns)
+    assert "ssim" not in Reconstruction().result(told, values, rng())
+
+
+def test_similarity_of_colours_is_the_mean_over_channels_and_one_for_the_same():
+    columns = tuple(f"px_{row}_{column}_{channel}" for row in range(7) for column in range(7) for channel in range(3))
+    truth = torch.randn(4, 147, generator=stream())
+    assert ssim(pictures(truth, columns), pictures(truth, columns)) == pytest.approx(1.0)
+    swapped = pictures(truth, columns)
+    assert torch.equal(swapped[0, 2, 3, 4], truth[0, (3 * 7 + 4) * 3 + 2].double())
+    assert ssim(9 - swapped, 9 + swapped) < 0  # as bright, and light where the other is dark
+    assert ssim(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)) is None

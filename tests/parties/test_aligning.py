@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from parties.aligning import Aligning
 from vfl import checkpoint
 from vfl.align import AlignSide
 from vfl.align.ecdh_psi import EcdhPsi
+from vfl.align.plain import Plain
+from vfl.data.keys import PackedKeys
 from vfl.errors import WireError
 from vfl.exchange import Outgoing
 from vfl.seeds import Seeds
@@ -27,7 +30,7 @@ POOLS = torch.tensor([0, 0, 1, 2, 0] * 6)
 
 
 def sides(folder: Path | None, seed: int = 0) -> dict[PartyId, Aligning]:
-    psi, seeds = EcdhPsi(group="x25519"), Seeds(seed)
+    psi, seeds = EcdhPsi(), Seeds(seed)
     makers = {
         "publisher": lambda: psi.publisher(THEIRS, seeds.scope("publisher")),
         "advertiser": lambda: psi.advertiser(OWN, POOLS, seeds.scope("advertiser"), ("publisher",)),
@@ -122,12 +125,22 @@ def test_a_side_is_not_made_where_all_is_answered(tmp_path: Path):
         made.append(number)
         return side
 
-    psi = EcdhPsi(group="x25519")
+    psi = EcdhPsi()
     whole = Aligning(partial(make, 1, psi.publisher(THEIRS, Seeds(0))), None)
     assert made == [1]
     assert whole.alignment is None
     Aligning(partial(make, 2, psi.publisher(THEIRS, Seeds(0))), tmp_path / "publisher").handler("mask")(STEP, {})
     assert made == [1]
+
+
+def test_an_advertiser_that_has_packed_its_keys_holds_them_no_longer() -> None:
+    """Ten million of them are 160 MB, beside the message that holds them too."""
+    keys = PackedKeys([["a", "b", "c"]])
+    held = weakref.ref(keys)
+    aligning = Aligning(partial(Plain().advertiser, keys, torch.zeros(3), Seeds(0), ("publisher",)), None)
+    del keys
+    assert held() is None
+    assert aligning.alignment is None
 
 
 BASE = {"data": "breast_cancer", "backend": "local", "align": {"name": "ecdh_psi"}, "references": [], "attack": []}
@@ -147,7 +160,7 @@ def place(asked: dict, sections: tuple[str, ...] = ALIGNMENT_DEPENDS_ON) -> str:
         ({"seed": 1}, False),
         ({"data": "digits"}, False),
         ({"holdout": {"test": 0.3}}, False),
-        ({"align": {"name": "ecdh_psi", "group": "x25519"}}, False),
+        ({"align": {"name": "ecdh_psi", "max_asked": 9000}}, False),
         ({"align": {"name": "ecdh_psi", "overlap": 0.5}}, False),
     ],
 )

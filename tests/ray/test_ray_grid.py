@@ -33,7 +33,7 @@ SLOW_CASES = {
     "defended": {"defense": MARVELL},
     "partial overlap": {"align": {"overlap": 0.4}},
     "private alignment": {"align": {"name": "ecdh_psi", "overlap": 0.4}},
-    "private alignment on two processes": {"align": {"name": "ecdh_psi", "group": "x25519", "workers": 2}},
+    "private alignment on two processes": {"align": {"name": "ecdh_psi", "workers": 2}},
     "adult": {"data": "adult", "train": {"epochs": 1, "batch_size": 1024}},
 }
 

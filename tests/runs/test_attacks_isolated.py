@@ -17,7 +17,11 @@ from experiments.threat import check_threat
 from parties.isolate import Isolation
 from tests.contracts.members import ADVERTISER_LOOKS, ATTACKS
 from vfl import checkpoint
+from vfl.access import declared
+from vfl.attacks import Needs
 from vfl.errors import ConfigError, PeekError, RegistryError, ThreatError
+from vfl.registry import build
+from vfl.types import Kind
 
 HINTS = {"labelled_rows": 100, "known_rows": 100, "prior": True, "scores": True, "victim_models": True}
 SPLIT = {"name": "columns", "publisher": ["mean_radius", "mean_texture"], "advertiser": ["worst_area"]}
@@ -46,6 +50,8 @@ CHEAT = """
 from dataclasses import dataclass
 from pathlib import Path
 from vfl.attacks import Guess, Needs
+from vfl.registry import build
+from vfl.types import Kind
 
 @dataclass(frozen=True)
 class Cheat:
@@ -53,7 +59,7 @@ class Cheat:
 
     @property
     def needs(self):
-        return Needs()
+        return Needs(received=frozenset({Kind.GRADIENT}))
 
     def infer(self, view, rng):
         try:
@@ -62,6 +68,32 @@ class Cheat:
             pass
         seen = view.gradients()
         return Guess("labels", seen.steps, seen.rows, seen.body[:, 0])
+
+
+@dataclass(frozen=True)
+class Disguised:
+    # Any attack's needs, and so its grants and bounds, with a peek in place of its work.
+    inner: dict
+    path: str
+
+    @property
+    def needs(self):
+        return build("attack", self.inner).needs
+
+    def infer(self, view, rng):
+        try:
+            Path(self.path).read_bytes()
+        except Exception:
+            pass
+        return Guess("labels", view.hints.rows, view.hints.rows, view.hints.rows.float())
+
+
+@dataclass(frozen=True)
+class Undeclared(Cheat):
+    # Reads labels that it did not ask for, which are not there either.
+    def infer(self, view, rng):
+        view.hints.labels
+        return super().infer(view, rng)
 """
 
 
@@ -116,6 +148,8 @@ def test_every_attack_replays_a_recorded_run_in_isolation(name, runs, isolation)
     figures = attack(runs[target_of(name)], isolation, {"name": name, **ATTACKS[name][0]})
     assert {"chance", "prior_only", "upper", "ci"} <= figures.keys()
     assert figures["upper"] is not None
+    assert figures["reads"]
+    assert set(figures["reads"]) <= declared(build("attack", {"name": name, **ATTACKS[name][0]}).needs)
 
 
 def test_direct_inference_is_right_on_every_row_of_a_run_with_a_plain_sum(runs, isolation):
@@ -128,6 +162,24 @@ def test_equality_solving_is_exact_for_one_column_and_two_classes(runs, isolatio
     narrow = attack(target(one, "advertiser", tmp_path), isolation, {"name": "equality_solving"})
     assert narrow["nmse"] < 1e-6
     assert attack(runs["advertiser"], isolation, {"name": "equality_solving"})["nmse"] > 0.01
+
+
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_a_peek_is_caught_with_the_grants_and_bounds_of_any_attack(name, runs, isolation, monkeypatch):
+    run, inner = runs[target_of(name)], {"name": name, **ATTACKS[name][0]}
+    monkeypatch.setattr("experiments.leakage.needs_of", lambda spec: build("attack", inner).needs)
+    path = str(run.run_dir / "referee" / "order.safetensors")
+    cheat = AttackSpec.model_validate({"name": "cheating:Disguised", "inner": inner, "path": path})
+    with pytest.raises(PeekError, match="sees its view and nothing else"):
+        attack_all(run, [cheat], isolation, Silent())
+
+
+def test_a_read_beyond_what_was_declared_is_caught(runs, isolation, monkeypatch):
+    monkeypatch.setattr("experiments.leakage.needs_of", lambda spec: Needs(received=frozenset({Kind.GRADIENT})))
+    own = str(runs["publisher"].run_dir / "parties" / "publisher" / "own.safetensors")
+    cheat = AttackSpec.model_validate({"name": "cheating:Undeclared", "path": own})
+    with pytest.raises(PeekError, match=r"read hints\.labels, which it did not declare"):
+        attack_all(runs["publisher"], [cheat], isolation, Silent())
 
 
 @pytest.mark.parametrize("place", ["referee/order.safetensors", "parties/advertiser/own.safetensors"])

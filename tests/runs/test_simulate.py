@@ -89,6 +89,20 @@ def test_the_row_is_strict_json_and_counts_add_up(tmp_path: Path) -> None:
     assert row["cost"]["bytes"]["gradient"] == 4 * _train_rows() * (4 * width + 4)
 
 
+@pytest.mark.parametrize("every", [0, 3])
+def test_references_choose_their_weights_as_the_run_does(tmp_path: Path, every: int) -> None:
+    """Steps are so wide that the loss on validation rows has its least early on; the central model has it as early."""
+    train = {"epochs": 6, "batch_size": 32, "lr": 0.1, "validate_every": every}
+    both = ["advertiser_alone", "central"]
+    chosen = run(tmp_path / "best", references=both, train={**train, "select": "best_valid"})["utility"]
+    last = run(tmp_path / "last", references=both, train=train)["utility"]
+    for metric in ("auc", "log_loss", "accuracy"):
+        assert chosen["test"][metric] == chosen["central"][metric]
+        assert last["test"][metric] == last["central"][metric]
+    for name in ("test", "advertiser_alone") if every else ("test",):  # alone, the last epoch is the best
+        assert chosen[name]["log_loss"] != last[name]["log_loss"]
+
+
 def _train_rows() -> int:
     return 569 - round(0.25 * 569) - round(0.1 * 569)
 
@@ -128,7 +142,7 @@ def test_the_row_has_the_keys_that_were_promised(tmp_path: Path) -> None:
     assert all(set(found) == figures for found in row["utility"].values())
     assert set(row["gain"]) == {"auc", "log_loss", "per_publisher"}
     assert set(row["gain"]["auc"]) == set(row["gain"]["log_loss"]) == {"value", "ci", "p"}
-    assert set(row["privacy"]) == {"ledger", "wire"}
+    assert set(row["privacy"]) == {"ledger", "uncovered", "wire"}
     assert set(row["cost"]) == {"wall_s", "total_s", "steps", "path", "bytes", "peak_rss_mb"}
     promised = {"leak_auc", "leak_auc_pooled", "abs_q95", "sign_free", "chance", "prior_only", "upper", "ci", "ci_over"}
     assert all(promised <= set(marks) for marks in row["leakage"].values())

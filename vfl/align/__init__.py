@@ -61,6 +61,15 @@ class AlignSide(Protocol):
         ...
 
 
+@runtime_checkable
+class Foretold(Protocol):
+    """What an aligner offers besides whose messages are as long as the tables say, whatever is in them."""
+
+    def answer_bytes(self, asked: int, listed: int) -> int:
+        """Return how long a publisher's message is for so many rows of the advertiser's and of its own."""
+        ...
+
+
 class Aligner(Protocol):
     """A frozen dataclass of options with one round of hops. It sees row ids, never features or labels.
 

@@ -56,7 +56,7 @@ class OfferAdvertiser:
     def match(self, step: Step, mail: Mail) -> Outgoing:
         """Send the shared rows in handle order, `(shared, 2)`, to every publisher and the referee."""
         matched = self._compared(mail)
-        self._own = self._own[:0]  # as large as all ids, and compared
+        self._own = torch.empty_like(self._own[:0])  # as large as all ids, and compared
         self.alignment, told = announce(matched, self._pools, self._seeds)
         return told
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from vfl.align import Alignment, Ids
 from vfl.align._ids import as_keys, canonical, require_unique
 from vfl.align._matching import ABSENT, Matched, announce, find, refuse, settle
-from vfl.crypto.masking import POINT_BYTES, GroupName, digest_points, mask_messages, mask_points
+from vfl.crypto.masking import POINT_BYTES, digest_points, mask_messages, mask_points
 from vfl.exchange import NOTHING, Mail, OneByOne, Outgoing
 from vfl.seeds import Seeds
 from vfl.types import Hop, Kind, PartyId, Role, Step
@@ -28,7 +28,6 @@ HOPS = (
     Hop("settle", Role.PUBLISHER, "settle", takes=("match",)),
     Hop("admit", Role.REFEREE, "admit", takes=("match",)),
 )
-GROUPS: tuple[GroupName, ...] = ("p256", "x25519")
 _CANARY = b"\1"
 """Stands first in every list, before the ids (which start with 0): masked by both it is a key that only they know."""
 
@@ -47,18 +46,19 @@ class EcdhPsi:
     whether each is a training, validation or test row; nothing of what another publisher holds.
     Whoever reads the wire unsealed learns these sizes and the shared rows' places in shuffled lists, no id.
 
-    Points off the curve, of small order, repeated or echoed are refused, and a second question too. Answer and
+    Points off the curve, repeated or echoed are refused, and a second question too. Answer and
     announcement carry a tag under a key that both parties derive from a common entry, so one that was changed,
     replayed from another run or pieced together is refused. The tag says that it came from whoever the first message
     reached, not who that is: a channel must.
 
     Not covered: a party that lies about its ids. The advertiser may ask for any id it can name, one for each entry it
-    sends, and nothing here bounds how many; a publisher sees the number. Arithmetic is not in constant time.
+    sends; a publisher that is asked for more than `max_asked` ids (0: any number) refuses before it masks one.
+    Arithmetic is not in constant time.
 
-    `group` is `p256` (ids hashed to the curve as RFC 9380 does, x-coordinates sent, every received point checked to be
-    on the curve) or `x25519`, twice as fast and weaker: an id's SHA-256 is taken for a u-coordinate as it is, so half
-    of the ids land on the curve's twist, whose observable membership gives away one bit of each masked id that the
-    clamped scalar does not hide, and no proof covers the mix. For measurements, not for partners.
+    The group is P-256: ids are hashed to the curve by RFC 9380's P256_XMD:SHA-256_SSWU_NU_, x-coordinates are sent,
+    every received point is checked to be on the curve. The NU in the name says that ids do not fall uniformly on the
+    curve; RFC 9380 warns that such a map is no random oracle. What is asked of it here is less: that nobody knows how
+    the logarithms of two ids' points are related.
 
     `workers` are the processes that this party masks with, its own among them, 1 or more. In a simulation scalars and
     shuffles come from the party's seeded stream, which makes the run repeatable and the secrets only as secret as its
@@ -71,21 +71,25 @@ class EcdhPsi:
     hashed; tags; several publishers, each matched with the advertiser apart.
     """
 
-    group: GroupName = "p256"
     workers: int = 1
+    max_asked: int = 0
 
     hops: ClassVar[tuple[Hop, ...]] = HOPS
     costly: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.group not in GROUPS:
-            raise ValueError(f"group: got {self.group!r}, allowed p256 or x25519; choose p256")
         if self.workers < 1:
             raise ValueError(f"workers: got {self.workers}, allowed 1 or more; write 1 for no extra process")
+        if self.max_asked < 0:
+            raise ValueError(f"max_asked: got {self.max_asked}, allowed 0 or more; 0 sets no bound")
+
+    def answer_bytes(self, asked: int, listed: int) -> int:
+        """Return how long an answer is: a tag, a digest for each id asked, and the own canary and ids."""
+        return POINT_BYTES * (1 + asked + 1 + listed)
 
     def publisher(self, ids: Ids, seeds: Seeds) -> PsiPublisher:
         """Return a publisher's side."""
-        return PsiPublisher(_Masked(self, ids, seeds))
+        return PsiPublisher(_Masked(self, ids, seeds), self.max_asked)
 
     def advertiser(self, ids: Ids, pools: Tensor, seeds: Seeds, publishers: tuple[PartyId, ...]) -> PsiAdvertiser:
         """Return the advertiser's side."""
@@ -109,7 +113,7 @@ class _Masked:
     def mask_own(self) -> None:
         """Fill in `sent`: the masked canary and ids, `(1 + n, 32)` uint8."""
         messages = chain((_CANARY,), (b"\0" + each for each in canonical(self._ids, self.order)))
-        self.sent = mask_messages(self._options.group, self._secret, messages, self._options.workers)
+        self.sent = mask_messages(self._secret, messages, self._options.workers)
 
     def mask_theirs(self, points: np.ndarray, sender: str) -> tuple[bytes, np.ndarray]:
         """Mask a peer's points, `(1 + k, 32)` uint8; returns the masked canary and the others' digests, `(k, 32)`.
@@ -118,16 +122,15 @@ class _Masked:
         """
         if bool((find(as_keys(self.sent), as_keys(points), sender) != ABSENT).any()):
             refuse(sender, "echoes points that were sent to it", "points of its own")
-        group, secret = self._options.group, self._secret
-        digests = digest_points(group, secret, points[1:], self._options.workers)
-        return mask_points(group, secret, points[:1]).tobytes(), digests
+        digests = digest_points(self._secret, points[1:], self._options.workers)
+        return mask_points(self._secret, points[:1]).tobytes(), digests
 
 
 class PsiPublisher:
     """Masks its own ids, answers the advertiser's once, and is told which of its own are shared."""
 
-    def __init__(self, masked: _Masked) -> None:
-        self._masked = masked
+    def __init__(self, masked: _Masked, max_asked: int = 0) -> None:
+        self._masked, self._max_asked = masked, max_asked
         self._key: bytes | None = None
         self.alignment: Alignment | None = None
 
@@ -144,6 +147,8 @@ class PsiPublisher:
         if self._key is not None:
             refuse("advertiser", "asks a second time", "one question in a run")
         asked = _points(mail["advertiser"].body, "advertiser", least=1)
+        if self._max_asked and len(asked) - 1 > self._max_asked:
+            refuse("advertiser", f"asks for {len(asked) - 1} ids", f"{self._max_asked} at most (align.max_asked)")
         key, digests = self._masked.mask_theirs(asked, "advertiser")
         own = self._masked.sent
         tag = np.frombuffer(_tag(key, b"answer", asked, digests, own), np.uint8)[None]

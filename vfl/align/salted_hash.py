@@ -33,6 +33,10 @@ class SaltedHash:
 
     hops: ClassVar[tuple[Hop, ...]] = HOPS
 
+    def answer_bytes(self, asked: int, listed: int) -> int:
+        """Return how long an offer is: a digest for each of a publisher's ids."""
+        return DIGEST_BYTES * listed
+
     def publisher(self, ids: Ids, seeds: Seeds) -> OfferPublisher:
         """Return a publisher's side."""
         return OfferPublisher(ids, self._digests)

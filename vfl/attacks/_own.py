@@ -28,6 +28,12 @@ def fresh_embeddings(view: AdversaryView) -> Tensor:
     return _embedded([(holding.fresh, holding.batch) for holding in view.own.values() if holding.schema.columns])
 
 
+def without_training(view: AdversaryView) -> dict[str, Tensor]:
+    """Return what a control has in place of trained embeddings: the `random_bottom`, where known, and `own_columns`."""
+    known = all(holding.fresh is not None for holding in view.own.values() if holding.schema.columns)
+    return {**({"random_bottom": fresh_embeddings(view)} if known else {}), "own_columns": columns(view)}
+
+
 def columns(view: AdversaryView) -> Tensor:
     """Return the adversary's own columns of every aligned row by handle, as `design` writes them."""
     return torch.cat([design(holding) for holding in view.own.values()], dim=1)

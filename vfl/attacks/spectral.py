@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vfl.attacks import Guess, Needs
-from vfl.attacks._own import embeddings
+from vfl.attacks._own import embeddings, without_training
 from vfl.errors import ThreatError
 from vfl.transcript import AdversaryView
 
@@ -22,7 +22,8 @@ class Spectral:
     Training pulls the two classes apart in what a publisher itself sends, so no message from the label's owner is
     read, and no noise on gradients hides it for good. The attacker is a publisher; of the labels it is granted the
     class prior alone, which names the classes: of the two clusters along the direction, the one as large as the share
-    of positives is theirs. One score a row, hinted rows left out.
+    of positives is theirs. One score a row, hinted rows left out. Controls are the same of `random_bottom` (the network
+    before training) and `own_columns` (no network): what these reach is the publisher's columns, not a leak.
 
     Reference: J. Sun, X. Yang, Y. Yao, C. Wang, Label Leakage and Protection from Forward Embedding in Vertical
     Federated Learning, 2022, https://arxiv.org/abs/2203.01451
@@ -41,16 +42,21 @@ class Spectral:
         del rng
         if view.hints.prior is None:
             raise ThreatError("needs the class prior; set threat.hints.prior=true", key="threat.hints.prior")
-        seen = embeddings(view).double()
-        centred = seen - seen.mean(dim=0)
-        scores = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
-        high = _upper_share(scores)
         prior = float(view.hints.prior[1])
-        positives_are_high = abs(high - prior) <= abs(1 - high - prior)
-        rows = torch.arange(len(scores))
+        seen, held = embeddings(view), without_training(view)
+        rows = torch.arange(len(seen))
         kept = ~torch.isin(rows, view.hints.rows)
-        oriented = scores if positives_are_high else -scores
-        return Guess("labels", torch.zeros_like(rows[kept]), rows[kept], oriented[kept])
+        controls = {name: _along(each, prior)[kept] for name, each in held.items()}
+        scores = _along(seen, prior)[kept]
+        return Guess("labels", torch.zeros_like(rows[kept]), rows[kept], scores, controls=controls)
+
+
+def _along(points: Tensor, prior: float) -> Tensor:
+    """Return each row's place along the first principal direction, turned so that the cluster of the prior is high."""
+    centred = points.double() - points.double().mean(dim=0)
+    scores = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
+    high = _upper_share(scores)
+    return scores if abs(high - prior) <= abs(1 - high - prior) else -scores
 
 
 def _upper_share(scores: Tensor) -> float:

@@ -1,7 +1,8 @@
 """Mask identifiers and points with a secret scalar, in a group where that commutes: what private matching rests on.
 
-Points are 32-byte x-coordinates, of which k(jP) = j(kP) holds without knowing either sign. Work is done in chunks, so
-that beside the `(n, 32)` arrays themselves memory does not grow with n, and on several processes where asked.
+The group is P-256. Points are 32-byte x-coordinates, of which k(jP) = j(kP) holds without knowing either sign. Work is
+done in chunks, so that beside the `(n, 32)` arrays themselves memory does not grow with n, and on several processes
+where asked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import cache, partial
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ec import (
@@ -24,12 +25,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
     EllipticCurvePublicKey,
     derive_private_key,
 )
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from vfl.crypto.hash_to_curve import N, hash_to_field, x_candidates
 from vfl.errors import WireError
 
-GroupName = Literal["p256", "x25519"]
 POINT_BYTES = 32
 CHUNK = 512
 """Identifiers or points that are worked on at once."""
@@ -38,33 +37,31 @@ AHEAD = 3
 """Chunks that lie with a helping process: the one at hand, and enough that it never waits for the next."""
 
 P256_DST = b"VFL-PSI-V01-with-P256_XMD:SHA-256_SSWU_NU_"
-X25519_DST = b"VFL-PSI-V01-with-X25519_SHA-256_u"
 
 _CURVE = SECP256R1()
 _EXCHANGE = ECDH()
 _EVEN = b"\2"
-_X25519_PRIME = 2**255 - 19
 
 Chunk = TypeVar("Chunk", list[bytes], bytes)
 """Identifiers, or points one after the other: one block of bytes costs least on its way to another process."""
 
 
-def mask_messages(group: GroupName, secret: bytes, messages: Iterable[bytes], workers: int = 1) -> np.ndarray:
+def mask_messages(secret: bytes, messages: Iterable[bytes], workers: int = 1) -> np.ndarray:
     """Hash each message to the group and multiply it by the secret; returns `(n, 32)` uint8 in the order given."""
-    return _each(partial(_MESSAGES[group], secret), _chunks(messages), workers)
+    return _each(partial(_masked_messages, secret), _chunks(messages), workers)
 
 
-def mask_points(group: GroupName, secret: bytes, points: np.ndarray, workers: int = 1) -> np.ndarray:
+def mask_points(secret: bytes, points: np.ndarray, workers: int = 1) -> np.ndarray:
     """Multiply each point, `(n, 32)` uint8, by the secret; returns `(n, 32)` uint8 in the order given.
 
-    Raises `WireError` for bytes that are no point of the group: off the curve, not reduced, or of small order.
+    Raises `WireError` for bytes that are no point of the group: off the curve, or not reduced.
     """
-    return _each(partial(_masked_points, group, secret), _blocks(points), workers)
+    return _each(partial(_masked_points, secret), _blocks(points), workers)
 
 
-def digest_points(group: GroupName, secret: bytes, points: np.ndarray, workers: int = 1) -> np.ndarray:
+def digest_points(secret: bytes, points: np.ndarray, workers: int = 1) -> np.ndarray:
     """Return the SHA-256 of each point of `mask_points`, `(n, 32)` uint8; raises as it does."""
-    return _each(partial(_point_digests, group, secret), _blocks(points), workers)
+    return _each(partial(_point_digests, secret), _blocks(points), workers)
 
 
 def p256_scalar(secret: bytes) -> int:
@@ -135,17 +132,17 @@ def _wait_for_parent() -> None:
         os._exit(0)
 
 
-def _masked_points(group: GroupName, secret: bytes, block: bytes) -> bytes:
-    return b"".join(_POINTS[group](secret, _split(block)))
+def _masked_points(secret: bytes, block: bytes) -> bytes:
+    return b"".join(_multiplied(secret, _split(block)))
 
 
-def _point_digests(group: GroupName, secret: bytes, block: bytes) -> bytes:
-    return b"".join([hashlib.sha256(point).digest() for point in _POINTS[group](secret, _split(block))])
+def _point_digests(secret: bytes, block: bytes) -> bytes:
+    return b"".join([hashlib.sha256(point).digest() for point in _multiplied(secret, _split(block))])
 
 
-def _p256_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
+def _masked_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
     """Take the first x-coordinate that has a point, else the second: OpenSSL looks for the root."""
-    multiply, load = _p256_multiply(secret), EllipticCurvePublicKey.from_encoded_point
+    multiply, load = _multiply(secret), EllipticCurvePublicKey.from_encoded_point
     masked: list[bytes] = []
     for first, second in x_candidates([hash_to_field(message, P256_DST) for message in messages]):
         try:
@@ -156,8 +153,8 @@ def _p256_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
     return b"".join(masked)
 
 
-def _p256_points(secret: bytes, points: Sequence[bytes]) -> list[bytes]:
-    multiply, load = _p256_multiply(secret), EllipticCurvePublicKey.from_encoded_point
+def _multiplied(secret: bytes, points: Sequence[bytes]) -> list[bytes]:
+    multiply, load = _multiply(secret), EllipticCurvePublicKey.from_encoded_point
     try:
         return [multiply(load(_CURVE, _EVEN + point)) for point in points]
     except ValueError:
@@ -166,34 +163,5 @@ def _p256_points(secret: bytes, points: Sequence[bytes]) -> list[bytes]:
         ) from None
 
 
-def _p256_multiply(secret: bytes) -> Callable[[EllipticCurvePublicKey], bytes]:
+def _multiply(secret: bytes) -> Callable[[EllipticCurvePublicKey], bytes]:
     return partial(derive_private_key(p256_scalar(secret), _CURVE).exchange, _EXCHANGE)
-
-
-def _x25519_messages(secret: bytes, messages: Sequence[bytes]) -> bytes:
-    digests = [hashlib.sha256(X25519_DST + message).digest() for message in messages]
-    return b"".join(_x25519_multiply(secret, digests))
-
-
-def _x25519_points(secret: bytes, points: Sequence[bytes]) -> list[bytes]:
-    if any(int.from_bytes(point, "little") >= _X25519_PRIME for point in points):
-        raise WireError("got a u-coordinate that is not reduced, allowed those below 2**255 - 19; refuse this peer")
-    return _x25519_multiply(secret, points)
-
-
-def _x25519_multiply(secret: bytes, points: Sequence[bytes]) -> list[bytes]:
-    exchange, load = X25519PrivateKey.from_private_bytes(secret[:32]).exchange, X25519PublicKey.from_public_bytes
-    try:
-        return [exchange(load(point)) for point in points]
-    except ValueError:
-        raise WireError("got a point of small order, allowed points of large order; refuse this peer") from None
-
-
-_MESSAGES: dict[GroupName, Callable[[bytes, Sequence[bytes]], bytes]] = {
-    "p256": _p256_messages,
-    "x25519": _x25519_messages,
-}
-_POINTS: dict[GroupName, Callable[[bytes, Sequence[bytes]], list[bytes]]] = {
-    "p256": _p256_points,
-    "x25519": _x25519_points,
-}

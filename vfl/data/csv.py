@@ -27,10 +27,11 @@ PUBLISHER: PartyId = "publisher"
 class Csv:
     """Your own tables, one file a party, whose rows are joined by a key and only partly overlap.
 
-    Files are CSV or TSV (UTF-8, a byte order mark is dropped; also gzipped), parquet or Arrow. `publisher` is one file,
-    or a file for each publisher by its party id; relative paths are looked up where the command runs, then in
-    `data.root`. `key` is the column that rows are joined on, compared as text; `label` the advertiser's class column,
-    its values sorted, so that of two classes the larger is the positive one. Every other column is a feature.
+    Files are CSV or TSV (UTF-8, also gzipped; a byte order mark is dropped at the start and refused elsewhere), parquet
+    or Arrow. `publisher` is one file, or a file for each publisher by its party id; relative paths are looked up where
+    the command runs, then in `data.root`. `key` is the column that rows are joined on, compared as text; `label` the
+    advertiser's class column, its values sorted, so that of two classes the larger is the positive one. Every other
+    column is a feature.
 
     A text column is numeric where at least 90 % of its values are numbers without leading zeros; a value there that is
     no number is refused. `types` overrides it, by column or by `PARTY.COLUMN`. Cells that are empty or say NA, N/A,
@@ -254,7 +255,7 @@ def _kept(path: Path, stamp: tuple[int, int], key: str, duplicates: Duplicates) 
         return Kept(len(keys))
     codes = pd.Series(keys.codes())
     if duplicates == "error":
-        _refuse_duplicates(keys, codes, key, path)
+        _refuse_duplicates(keys, codes, key, path, "remove {} rows, or set data.duplicates=first or last")
     return Kept(len(keys), np.flatnonzero(~codes.duplicated(keep=duplicates).to_numpy()))
 
 
@@ -273,6 +274,15 @@ def resolve(file: str, root: Path | None) -> Path:
     return found.absolute()
 
 
+def read_keys(path: Path, key: str) -> PackedKeys:
+    """Return the keys of a file's rows, as a run with `duplicates: error` reads them; raises what that raises."""
+    check_columns([key], header(path), where=str(path))
+    keys = _keys(path, key)
+    if not keys.distinct():
+        _refuse_duplicates(keys, pd.Series(keys.codes()), key, path, "remove {} rows")
+    return keys
+
+
 def _keys(path: Path, key: str) -> PackedKeys:
     parts, missing, rows = list[pd.Series](), np.empty(0, np.int64), 0
     for frame in batches(path, [key]):
@@ -288,12 +298,11 @@ def _keys(path: Path, key: str) -> PackedKeys:
     return PackedKeys(parts)
 
 
-def _refuse_duplicates(keys: PackedKeys, codes: pd.Series, key: str, path: Path) -> NoReturn:
+def _refuse_duplicates(keys: PackedKeys, codes: pd.Series, key: str, path: Path, advice: str) -> NoReturn:
     again = np.flatnonzero(codes.duplicated().to_numpy())
     first, second = np.flatnonzero((codes == codes.iloc[again[0]]).to_numpy())[:2]
     got = f"got {keys[int(first)]!r} in rows {first + 1} and {second + 1}, allowed each key once"
-    advice = f"remove {again.size} rows, or set data.duplicates=first or last"
-    raise DataError(f"{got}; {advice}", key=key, where=str(path))
+    raise DataError(f"{got}; {advice.format(again.size)}", key=key, where=str(path))
 
 
 def _labels(path: Path, label: str) -> tuple[np.ndarray, list[str]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +45,8 @@ class Fedads:
 
     Files are .csv, .csv.gz or .tar.gz with one in it; each cell is written as a list of one text, and an empty one is
     missing. The official files repeat ids (83,263 rows of the aligned file, 1,523 of the test file, by one
-    re-implementation's count); `duplicates` keeps the first or the last of them, and `vfl data describe` counts them.
+    re-implementation's count); `duplicates` keeps the first or the last of them in the order aligned, nonaligned, test,
+    and `vfl data describe` counts them file by file.
 
     Licence: CC BY-NC-SA 4.0. The owners of the columns are those of the official table (alibaba/Elastic-Federated-
     Learning-Solution, branch FedAds, docs/efls-dataset); the stringified cells are second-hand.
@@ -101,16 +104,15 @@ class FedadsTable:
         """Return columns and rows; rows that repeat an id are counted in `notes`."""
         if self.known is not None:
             return self.known
-        keys, kept = self._all_keys(root), self._kept(root)
-        total, dropped = len(keys), len(keys) - len(kept)
+        kept = self._kept(root)
         return Described(
-            rows=len(kept),
+            rows=len(kept.rows),
             numeric=(),
             categorical=ADVERTISER_COLUMNS if self.owns_label else PUBLISHER_COLUMNS,
             label=LABEL if self.owns_label else "",
             classes=("no purchase", "purchase") if self.owns_label else (),
             split={},
-            notes=(f"{dropped} of {total} rows repeat a {KEY} and were left out",) if dropped else (),
+            notes=kept.notes,
             files=tuple(path for path, _ in self._files(root)),
         )
 
@@ -121,7 +123,7 @@ class FedadsTable:
     def batches(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
         """Yield these columns some rows at a time."""
         check_columns(columns, ADVERTISER_COLUMNS if self.owns_label else PUBLISHER_COLUMNS, where="fedads")
-        kept, start = self._kept(root), 0
+        kept, start = self._kept(root).rows, 0
         for frame in self._cells(columns, root):
             first, last = np.searchsorted(kept, (start, start + len(frame)))
             yield frame.iloc[kept[first:last] - start].reset_index(drop=True)
@@ -138,17 +140,17 @@ class FedadsTable:
                 raise DataError(f"{got}, allowed 0 or 1; fetch the files again", key=LABEL, where="fedads")
             parts.append((values == "1").to_numpy(np.int64))
             start += len(frame)
-        return np.concatenate(parts)[self._kept(root)]
+        return np.concatenate(parts)[self._kept(root).rows]
 
     def keys(self, root: Path | None) -> PackedKeys:
         """Return each row's `sample_id`."""
-        return self._all_keys(root).at(self._kept(root))
+        kept, keys = self._kept(root), _keys(*(path for path, _ in self._files(root)))
+        return keys.at(kept.rows) if kept.notes else keys
 
     def sources(self, root: Path | None) -> np.ndarray:
         """Return `(rows,)` text: the file each row comes from, `aligned`, `alone` or `test`."""
-        counts = [rows(path) for path, _ in self._files(root)]
-        names = np.repeat([name for _, name in self._files(root)], counts)
-        return names[self._kept(root)]
+        kept = self._kept(root)
+        return np.repeat([name for _, name in self._files(root)], kept.counts)[kept.rows]
 
     def _files(self, root: Path | None) -> list[tuple[Path, str]]:
         places = {"aligned": ALIGNED, "alone": ALONE, "test": TEST}
@@ -157,24 +159,61 @@ class FedadsTable:
 
     def _cells(self, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
         for path, _ in self._files(root):
-            for raw in batches(path, columns):
-                yield pd.DataFrame({name: unwrap(column(raw, name)) for name in columns}, index=raw.index)
+            yield from _unwrapped(path, columns)
 
-    def _all_keys(self, root: Path | None) -> PackedKeys:
-        parts, start = list[pd.Series](), 0
-        for frame in self._cells([KEY], root):
-            keys = column(frame, KEY)
-            if bool(keys.isna().any()):
-                row = start + int(np.flatnonzero(keys.isna().to_numpy())[0]) + 1
-                message = f"got no id in row {row}, allowed one in each row; fetch it again"
-                raise DataError(message, key=KEY, where="fedads")
-            parts.append(keys)
-            start += len(frame)
-        return PackedKeys(parts)
+    def _kept(self, root: Path | None) -> Kept:
+        files = tuple(path for path, _ in self._files(root))
+        return _kept(files, tuple(_stamp(path) for path in files), self.duplicates)
 
-    def _kept(self, root: Path | None) -> np.ndarray:
-        codes = pd.Series(self._all_keys(root).codes())
-        return np.flatnonzero(~codes.duplicated(keep=self.duplicates).to_numpy())
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which rows of a party's files are used: their `counts`, file by file, and the places of the used ones among all.
+
+    `notes` say how many of each file repeat an id of it or of another and were left out.
+    """
+
+    counts: tuple[int, ...]
+    rows: np.ndarray
+    notes: tuple[str, ...]
+
+
+@lru_cache(maxsize=8)
+def _kept(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...], duplicates: Literal["first", "last"]) -> Kept:
+    """Return the rows that `duplicates` leaves, from memory where the files have not changed: numbers, no value."""
+    del stamps
+    counts = tuple(rows(path) for path in files)
+    again = pd.Series(_keys(*files).codes()).duplicated(keep=duplicates).to_numpy()
+    dropped = [int(part.sum()) for part in np.split(again, np.cumsum(counts)[:-1])]
+    notes = tuple(
+        f"{path.name}: {left_out} of {count} rows repeat a {KEY} of the files together and were left out"
+        for path, count, left_out in zip(files, counts, dropped, strict=True)
+        if left_out
+    )
+    return Kept(counts, np.flatnonzero(~again), notes)
+
+
+def _keys(*files: Path) -> PackedKeys:
+    parts, start = list[pd.Series](), 0
+    for frame in chain.from_iterable(_unwrapped(path, [KEY]) for path in files):
+        keys = column(frame, KEY)
+        if bool(keys.isna().any()):
+            row = start + int(np.flatnonzero(keys.isna().to_numpy())[0]) + 1
+            message = f"got no id in row {row}, allowed one in each row; fetch it again"
+            raise DataError(message, key=KEY, where="fedads")
+        parts.append(keys)
+        start += len(frame)
+    return PackedKeys(parts)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    stamp = path.stat()
+    return stamp.st_mtime_ns, stamp.st_size
+
+
+def _unwrapped(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    for raw in batches(path, columns):
+        yield pd.DataFrame({name: unwrap(column(raw, name)) for name in columns}, index=raw.index)
 
 
 def unwrap(cells: pd.Series) -> pd.Series:

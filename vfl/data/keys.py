@@ -66,6 +66,11 @@ class PackedKeys(Sequence[str]):
         return self._texts.dictionary_encode().indices.to_numpy()
 
 
+def give_back() -> None:
+    """Return to the system what packed keys that are gone took up; their allocator would keep it for others."""
+    pa.default_memory_pool().release_unused()
+
+
 def ids_of(keys: Iterable[str]) -> np.ndarray:
     """Return `(n,)` int64, at least 0: 63 bits of BLAKE2b of each key's UTF-8 text.
 

@@ -44,7 +44,7 @@ CATEGORICAL = {
     "publisher": ("user_id", "segment", "device", "placement", "hour"),
     "advertiser": ("item_id", "category", "shop"),
 }
-TRUTH = ("click_ts", "conv_ts", "refund_ts", "p_ctr", "p_cvr", "p_refund", "converted", "refunded")
+TRUTH = ("click_ts", "conv_ts", "refund_ts", "impressions", "p_ctr", "p_cvr", "p_refund", "converted", "refunded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class SyntheticAds:
     after the click. Few users and items make most of the rows, as in real logs. `request_id` joins the parties' rows;
     rows are in the order of `click_ts`, seconds, for a holdout in time.
 
-    `truth` gives what is no feature: the times of click, purchase and refund and each row's true probabilities. A row
+    `truth` gives what is no feature: the times of click, purchase and refund, each row's true probabilities, and how
+    often the item was shown until the click, which `p_ctr` rules. A row
     depends on the seed, the options and its place alone, so a party makes its own columns without the others'.
     """
 
@@ -238,6 +239,17 @@ class Block:
         return (self.world.interests[self.user] * self.world.topics[self.item]).sum(axis=1) / np.sqrt(INTERESTS)
 
     @cached_property
+    def p_ctr(self) -> np.ndarray:
+        """The true probability that this user, shown this item, clicks."""
+        return _sigmoid(-4 + 0.7 * self.fit + 0.5 * self.intent)
+
+    @cached_property
+    def impressions(self) -> np.ndarray:
+        """How often the item was shown to the user until this click, the last time included: 1 or more."""
+        shown = np.floor(np.log1p(-self.uniform("impressions")) / np.log1p(-self.p_ctr))
+        return 1 + shown
+
+    @cached_property
     def log_odds(self) -> np.ndarray:
         """The true log-odds of a purchase."""
         ads, signal = self.ads, self.ads.signal
@@ -316,7 +328,8 @@ COLUMNS: Mapping[str, Callable[[Block], np.ndarray]] = {
     "click_ts": lambda block: block.click_ts,
     "conv_ts": lambda block: block.conv_ts,
     "refund_ts": lambda block: block.refund_ts,
-    "p_ctr": lambda block: _sigmoid(-4 + 0.7 * block.fit + 0.5 * block.intent),
+    "impressions": lambda block: block.impressions,
+    "p_ctr": lambda block: block.p_ctr,
     "p_cvr": lambda block: _sigmoid(block.log_odds),
     "p_refund": lambda block: block.p_refund,
     "converted": lambda block: block.converted.astype(np.int64),

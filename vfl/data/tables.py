@@ -19,11 +19,13 @@ from typing import IO, Any, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pyarrow import compute as arrow_compute
 from pyarrow import csv as arrow_csv
 from pyarrow import feather
 from pyarrow import parquet as arrow_parquet
 
 from vfl.data.checks import check_columns
+from vfl.data.keys import give_back
 from vfl.errors import DataError
 
 MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
@@ -37,8 +39,12 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
 SEPARATORS = ",\t;|"
 FOREIGN_MARKS = (b"\xff\xfe", b"\xfe\xff")
+MARK = "\ufeff"
+"""Byte order mark. One at the very start of a text file is dropped; elsewhere it would be part of a value, unseen."""
+
 BATCH_ROWS = 2**18
 """Rows of a batch, whatever blocks the file itself is written in."""
+_MARKED = "got a byte order mark in {}, allowed one at the start of the file only; remove it, it shows in no editor"
 NUMERIC_SHARE = 0.9
 """A text column is numeric where at least this share of its values are numbers; the others are then refused."""
 
@@ -47,6 +53,9 @@ def header(path: Path) -> tuple[str, ...]:
     """Return a file's column names; raises `DataError` for an empty file, a nameless or a repeated column."""
     kind = _kind(path)
     names = _text_header(path) if kind == "text" else tuple(_schema(path, kind).names)
+    marked = [place for place, name in enumerate(names, start=1) if MARK in name]
+    if marked:
+        raise DataError(_MARKED.format("its name"), key=f"column {marked[0]}", where=str(path))
     nameless = [place for place, name in enumerate(names, start=1) if not name.strip()]
     if nameless:
         message = "got no name, allowed a name for each column; name it, or write the file without its index"
@@ -68,6 +77,8 @@ def load(path: Path, columns: Sequence[str], names: Sequence[str] | None = None)
         return pd.DataFrame(index=range(rows(path, names)))
     try:
         table = _load_text(path, columns, names) if kind == "text" else _load_typed(path, columns, kind)
+        if kind == "text":
+            _refuse_marks(table, 0, path)
     except pa.ArrowInvalid as error:
         raise _fault(path, error) from None
     except (OSError, EOFError) as error:
@@ -98,6 +109,8 @@ def batches(path: Path, columns: Sequence[str], names: Sequence[str] | None = No
         raise _fault(path, error) from None
     except (OSError, EOFError) as error:
         raise DataError(f"cannot be read ({_line(error)}); write the file again", where=str(path)) from None
+    finally:
+        give_back()
 
 
 def rows(path: Path, names: Sequence[str] | None = None) -> int:
@@ -278,7 +291,23 @@ def _load_text(path: Path, columns: Sequence[str], names: Sequence[str] | None) 
 
 def _text_pieces(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> Iterator[Any]:
     with _arrow_stream(path) as stream, arrow_csv.open_csv(stream, **_text_options(path, columns, names)) as reader:
-        yield from reader
+        rows = 0
+        for piece in reader:
+            _refuse_marks(piece, rows, path)
+            rows += piece.num_rows
+            yield piece
+
+
+def _refuse_marks(table: Any, first_row: int, path: Path) -> None:  # noqa: ANN401 - an arrow table, which has no types
+    """Raise `DataError` for a byte order mark inside a file: files were joined end to end, it is in a value."""
+    for name, values in zip(table.schema.names, table.columns, strict=True):
+        marked: Any = cast(Any, arrow_compute).index(_contains(values), True).as_py()
+        if marked >= 0:
+            raise DataError(_MARKED.format(f"row {first_row + marked + 1}"), key=name, where=str(path))
+
+
+def _contains(values: Any) -> Any:  # noqa: ANN401 - arrow arrays, which have no types
+    return cast(Any, arrow_compute).match_substring(values, MARK)
 
 
 def _text_options(path: Path, columns: Sequence[str], names: Sequence[str] | None) -> dict[str, Any]:
@@ -301,10 +330,12 @@ def _load_typed(path: Path, columns: Sequence[str], kind: str) -> Any:  # noqa: 
 
 
 def _typed_pieces(path: Path, columns: Sequence[str], kind: str) -> Iterator[Any]:
+    if kind == "parquet":  # not mapped: its pages are unpacked anyway, and a map's would stay with the process
+        with pa.OSFile(str(path)) as source:
+            file = arrow_parquet.ParquetFile(source, pre_buffer=False)  # which would keep all that was read
+            yield from file.iter_batches(BATCH_ROWS, columns=list(columns))
+        return
     with pa.memory_map(str(path)) as source:
-        if kind == "parquet":
-            yield from arrow_parquet.ParquetFile(source).iter_batches(BATCH_ROWS, columns=list(columns))
-            return
         reader = pa.ipc.open_file(source)
         yield from (reader.get_batch(place).select(list(columns)) for place in range(reader.num_record_batches))
 
@@ -352,15 +383,18 @@ def _fault(path: Path, error: Exception) -> DataError:
 
 
 def _undecodable(path: Path) -> str:
-    names = header(path)
+    """Say where the first text that is not UTF-8 stands; a row may go over several lines, between quotes."""
+    names, separates, row, quotes, before = header(path), separator(path), 0, 0, ""
     with _open(path) as stream:
-        for number, line in enumerate(stream):
+        for line in stream:
             try:
-                line.decode("utf-8-sig")
+                text = line.decode("utf-8-sig")
             except UnicodeDecodeError as error:
-                before = line[: error.start].decode("utf-8-sig", "replace")
-                place = min(before.count(separator(path)), len(names) - 1)
-                return f"text in row {number}, column {names[place]!r} that is not UTF-8"
+                before += line[: error.start].decode("utf-8-sig", "replace")
+                place = min(len(next(csv.reader([before], delimiter=separates))), len(names)) - 1
+                return f"text in row {row}, column {names[place]!r} that is not UTF-8"
+            quotes += text.count('"')
+            row, before = (row, before + text) if quotes % 2 else (row + 1, "")
     return "text that is not UTF-8"
 
 

@@ -82,7 +82,8 @@ class ReceiveContext:
     `envelope` is the message as it came, `learning` whether its round trains (else rows are validated or tested).
     `batch` holds the receiver's own columns of the same rows, with labels where it owns them, `None` where it does not
     hold all of them. `beside` are the bodies of the same kind and rows that others sent in this round, by sender, and
-    `sent` what the receiver sent this sender about these rows before, `None` where it sent nothing.
+    `sent` what the receiver sent this sender about these rows before, `None` where it sent nothing. `known` are rows of
+    the sender's columns, in training, that the threat model grants a receiver that attacks; a defense has `None`.
     """
 
     envelope: Envelope
@@ -92,6 +93,7 @@ class ReceiveContext:
     batch: Batch | None = None
     beside: Mapping[PartyId, Tensor] = field(default_factory=dict[PartyId, Tensor])
     sent: Tensor | None = None
+    known: Batch | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,8 +44,8 @@ class Dcor:
 
     @property
     def counters(self) -> tuple[Counter, ...]:
-        """Return the attack that goes to the gradients instead, where it is labels that embeddings hide."""
-        return ({"name": "averaging"},) if self.protects == "labels" else ()
+        """Return the attacks on it where it is labels that embeddings hide: one reads gradients, one sends a decoy."""
+        return ({"name": "averaging"}, {"name": "embedding_extension"}) if self.protects == "labels" else ()
 
     @property
     def side(self) -> Role:
