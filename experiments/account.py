@@ -8,8 +8,10 @@ from typing import Any
 
 from experiments.plan import World, coordinator_plan, open_world, party_specs
 from experiments.schema import Config
+from parties.spec import PartySpec
+from vfl.defenses import LabelTransform
 from vfl.errors import ConfigError
-from vfl.privacy.ledger import DELTA, Plan, compose, spends
+from vfl.privacy.ledger import DELTA, Accounted, Plan, compose, spends
 from vfl.registry import build
 from vfl.types import Kind, Role
 
@@ -43,26 +45,46 @@ class Mechanism:
 
 def ledger(config: Config, world: World, delta: float = DELTA) -> list[dict[str, Any]]:
     """Return the ledger of a run: one line for each party and unit that its defenses guarantee something for."""
-    phases = coordinator_plan(config).phases
     lines: list[dict[str, Any]] = []
     for spec in party_specs(config, world, None):
         if spec.role not in SENT:
             continue
-        releases = sum(
-            phase.epochs * max(1, sum(hop.gives == SENT[spec.role] for hop in phase.hops)) for phase in phases
-        )
         receivers = len(world.publishers) if spec.role == Role.ADVERTISER else 1
-        stack = [build("defense", defense) for defense in spec.defenses]
-        spent = spends(stack, Plan(releases, receivers, spec.classes))
+        spent = spends(_stack(spec), Plan(releases(config, spec.role), receivers))
         lines += [asdict(entry) for entry in compose(spec.party, spent, delta)]
     return lines
+
+
+def releases(config: Config, role: Role) -> int:
+    """Return how often a run is counted to send one receiver something about a training row, for its ledger."""
+    phases = coordinator_plan(config).phases
+    return sum(phase.epochs * max(1, sum(hop.gives == SENT[role] for hop in phase.hops)) for phase in phases)
+
+
+def uncovered(config: Config, world: World) -> list[dict[str, str]]:
+    """Return what no guarantee covers: the losses that leave the advertiser, of training and of evaluation.
+
+    Labels made private at their source once, or anew for every epoch, cover the loss of training; nothing else does.
+    """
+    (owner,) = [spec for spec in party_specs(config, world, None) if spec.role == Role.ADVERTISER]
+    private = any(isinstance(each, LabelTransform) and isinstance(each, Accounted) for each in _stack(owner))
+    training = "broadcast metrics: the mean loss of each step, to the coordinator"
+    evaluation = "evaluation: the loss of each validation, to the coordinator, and where it fell, to publishers"
+    lines = [] if private else [{"unit": "label of a training row", "purpose": training}]
+    lines += [{"unit": "label of a validation row", "purpose": evaluation}] if config.holdout.valid else []
+    return [{"party": owner.party, **line} for line in lines]
+
+
+def _stack(spec: PartySpec) -> list[object]:
+    return [build("defense", defense) for defense in spec.defenses]
 
 
 def of_config(config: Config, delta: float) -> dict[str, Any]:
     """Return the ledger that a run of this configuration would leave. Raises as a run would before it starts."""
     if not 0 < delta < 1:
         raise ConfigError(f"got {delta}, allowed above 0 and below 1; change it", key="--delta")
-    return {"schema": ACCOUNT_SCHEMA, "ledger": ledger(config, open_world(config), delta)}
+    world = open_world(config)
+    return {"schema": ACCOUNT_SCHEMA, "ledger": ledger(config, world, delta), "uncovered": uncovered(config, world)}
 
 
 def of_mechanism(
@@ -97,12 +119,14 @@ def of_mechanism(
 def lines(found: Mapping[str, Any]) -> list[str]:
     """Return what `of_config` or `of_mechanism` found, as lines to read."""
     if "ledger" in found:
+        bare = found["uncovered"]
         told = [
             f"{each['party']}: epsilon {each['epsilon']:.4g} at delta {each['delta']:g} for the {each['unit']}"
             f" ({each['purpose']}; {each['accountant']})"
             for each in found["ledger"]
         ]
-        return told or ["no defense of this configuration guarantees anything: there is no epsilon"]
+        told = told or ["no defense of this configuration guarantees anything: there is no epsilon"]
+        return told + [f"{each['party']}: no epsilon for the {each['unit']} ({each['purpose']})" for each in bare]
     plan = f"{found['steps']} steps, sample rate {found['sample_rate']:g}, delta {found['delta']:g}"
     figures = [f"epsilon {value:.4g} by {name}" for name, value in found["epsilon"].items()]
     return [f"noise multiplier {found['noise_multiplier']:.5g}: {plan}", *figures]

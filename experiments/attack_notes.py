@@ -141,8 +141,8 @@ run without the attack. Means over seeds, from the same rows and, for `villain`,
 
 BACKDOOR_NOTES = """* What a replay reaches is how much of the answer the publisher's half decides: nearly all of it
   on digits, a fifth on Adult, next to nothing on Criteo.
-* VILLAIN's public code has a trigger of .4 spreads, which turns next to nothing under a linear top in so few epochs;
-  `villain_beta_4` has ten times that. Its
+* VILLAIN's public code has a trigger of .4 spreads, which turned .005 of the rows of one seed of digits under a
+  linear top in so few epochs; with ten times that, as `villain_beta_4` has it, .637. Its
   authors report more, on larger networks trained for longer."""
 
 INVERSIONS = """## Attacks on columns, undefended
@@ -152,8 +152,8 @@ INVERSIONS = """## Attacks on columns, undefended
 `configs/sweep/attack_active.yaml`. On the dense bottoms here an embedding does not say which columns it was made from,
 other columns fit as well, so both are expected to come out near 1 or above: Semenov et al. report the same of dense
 bottoms, and the figures of both papers are of convolutional networks on pictures. Hijacking sends no label, so the
-joint model loses what the publisher would have added, and a look at the test metric shows it. `decoder` is told as many
-rows, keeps to the protocol, and reads what they failed to."""
+joint model loses what the publisher would have added, and a look at the test metric shows it. `decoder`, told as many
+rows, keeps to the protocol: its lines are what the same embeddings give away to it."""
 
 COST = """## What all attacks on one run take
 

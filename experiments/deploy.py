@@ -64,14 +64,22 @@ exec flower-superlink --host {host} --port {port} --ssl-ca-certfile ca.crt --ssl
   --ssl-keyfile server.key --enable-supernode-auth --disable-runtime-dependency-installation
 """
 SUPERNODE = """#!/bin/sh
-# The SuperNode of {party}. With the argument `stock` the party has no process of its own.
+# The SuperNode of {party}. With the argument `stock` the party has no process of its own. One that died is started
+# again: up to a minute long the SuperLink takes it for online, and a second one of its key for an impostor.
 [ "$1" = stock ] && resident=false || resident=true
 cd "$(dirname "$0")" || exit 1
 export FLWR_HOME="$PWD/flwr" FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1 OMP_NUM_THREADS=1
 export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.05
-exec flower-supernode --superlink {address} --root-certificates ca.crt --auth-supernode-private-key node.key \\
-  --host 127.0.0.1 --port {port} --ssl-ca-certfile ca.crt --ssl-certfile server.crt --ssl-keyfile server.key \\
-  --node-config "party=\\"$PWD\\" resident=$resident"
+trap 'kill "$node"; exit 143' INT TERM
+for attempt in 1 2 3 4 5 6 7 8 9 10 11 12; do
+  flower-supernode --superlink {address} --root-certificates ca.crt --auth-supernode-private-key node.key \\
+    --host 127.0.0.1 --port {port} --ssl-ca-certfile ca.crt --ssl-certfile server.crt --ssl-keyfile server.key \\
+    --node-config "party=\\"$PWD\\" resident=$resident" &
+  node=$!
+  wait "$node" && exit 0
+  sleep 6
+done
+exit 1
 """
 PARTY = """#!/bin/sh
 # The long-lived process of {party}: it alone reads the party's data.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -13,6 +14,8 @@ from experiments.commandline import SETTINGS, Json, PlainCommand, Sets, examples
 from experiments.output import emit_json
 from vfl.errors import UserError
 
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+"""What goes into start scripts as it is, so nothing else does."""
 Folder = Annotated[Path, typer.Argument(metavar="DIR", show_default=False)]
 
 deploy_app = typer.Typer(
@@ -51,15 +54,22 @@ def init(
     from experiments import deploy
     from experiments.config import load
     from experiments.folder import make, require_fresh
+    from experiments.rundir import first_missing, undo
 
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 1024 <= int(port) <= 65_000:
-        raise UserError(f"got {address!r}, allowed HOST:PORT with a port from 1024 to 65000", where="--address")
+    if not HOST.fullmatch(host) or not port.isdecimal() or not 1024 <= int(port) <= 65_000:
+        allowed = "HOST:PORT of a name or an IPv4 address and a port from 1024 to 65000"
+        raise UserError(f"got {address!r}, allowed {allowed}", where="--address")
     require_fresh(out, "name another one")
     asked = load(config, sets or ())
+    begun = first_missing(out)
     make(out)
-    with redirect_stdout(sys.stderr):
-        made = deploy.init(asked, out, address, seeded)
+    try:
+        with redirect_stdout(sys.stderr):
+            made = deploy.init(asked, out, address, seeded)
+    except BaseException:  # a half-written deployment must not look like a whole one
+        undo(out, begun)
+        raise
     if as_json:
         return emit_json(made)
     sys.stdout.write(f"{made['out']}: {', '.join(made['parties'])}; see README.md there\n")

@@ -29,7 +29,7 @@ keys_app = typer.Typer(
 def init(
     folder: Folder,
     parties: Annotated[list[str], typer.Argument(metavar="PARTY..", show_default=False)],
-    days: Annotated[float, typer.Option(min=0.0, help="How long the public key counts.")] = 365.0,
+    days: Annotated[float, typer.Option(help="How long the public key counts: above 0, at most 3650.")] = 365.0,
     as_json: Json = False,
 ) -> None:
     """Make an Ed25519 key pair for each party.
@@ -37,8 +37,10 @@ def init(
     DIR/PARTY.key is for that party alone (mode 600) and is never copied; DIR/PARTY.pub goes to every other party. A run
     takes them with `--set wire.keys=DIR`; parties on machines of their own each make their own and swap public keys.
     """
-    from vfl.identity import create
+    from vfl.identity import check_new, create
 
+    for party in parties:  # all before the first is written
+        check_new(folder, party, days)
     _show({party: create(folder, party, days) for party in parties}, as_json)
 
 

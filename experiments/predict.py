@@ -24,7 +24,7 @@ from vfl.data.csv import ColumnType, CsvTable
 from vfl.data.encode import UNKNOWN, Encoder
 from vfl.data.shard import load_features, load_labels
 from vfl.data.tables import header
-from vfl.errors import UserError
+from vfl.errors import DataError, UserError
 from vfl.types import PartyId
 
 
@@ -97,7 +97,12 @@ def unseen(encoder: Encoder, frame: pd.DataFrame) -> float:
 
 
 def _encoder(run_dir: Path, party: PartyId) -> Encoder:
-    return Encoder.from_json((party_folder(run_dir, party) / "encoder.json").read_text(encoding="utf-8"))
+    path = party_folder(run_dir, party) / "encoder.json"
+    try:
+        return Encoder.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"cannot be read ({type(error).__name__}); the run was copied without it, or it was changed"
+        raise DataError(message, where=str(path)) from None
 
 
 def _from_files(asked: Asked, encoders: Mapping[PartyId, Encoder]) -> Rows:

@@ -235,7 +235,7 @@ def _above(ends: object, chance: object) -> str:
 
 
 def _ledger(privacy: Mapping[str, Any]) -> RenderableType | None:
-    entries = privacy.get("ledger") or []
+    entries = [*(privacy.get("ledger") or []), *(privacy.get("uncovered") or [])]
     if not entries:
         return None
     table = _table("", "unit", "purpose", "epsilon", "delta", "accountant")

@@ -18,7 +18,7 @@ import torch
 
 from experiments import config as configs
 from experiments import rundir
-from experiments.account import ledger
+from experiments.account import ledger, uncovered
 from experiments.adaptive import ADAPTIVE, adapted, afterwards
 from experiments.crossings import crossings
 from experiments.folder import read_row
@@ -341,6 +341,7 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "leakage": dict(leakage),
         "privacy": {
             "ledger": ledger(facts.config, facts.world),
+            "uncovered": uncovered(facts.config, facts.world),
             "wire": crossings(facts.config, facts.world, fit.closing),
         },
         "integrity": integrity(party_specs(facts.config, facts.world, None), fit.closing),

@@ -14,6 +14,8 @@ from vfl.grid import Report, Roster, walk
 from vfl.types import Hop, PartyId, Step
 
 POLL_S = 0.05
+AGAIN_S = 1.0
+"""Between two looks for parties that are not there: every look starts a process at their SuperNodes."""
 _GONE_CODES = frozenset({3, 4, 5, 8})
 """Flower's own errors for a message or reply that expired, a node without heartbeat, and a process that crashed."""
 
@@ -46,7 +48,7 @@ class FlowerCarrier:
             if absent and time.monotonic() > deadline:
                 raise PartyGoneError(f"{', '.join(absent)} stayed away for {self._timeout_s:.0f} s", absent[0])
             if absent:
-                time.sleep(POLL_S)
+                time.sleep(AGAIN_S)
 
     def carry(self, messages: Sequence[Message]) -> Sequence[Message]:
         """Deliver messages and wait for all replies; raises `PartyGoneError` for a party that sends none in time."""

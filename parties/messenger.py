@@ -41,8 +41,11 @@ def client_app() -> ClientApp:
 
 
 def _who(message: Message, context: Context) -> Message:
-    name = _folder(context).name
-    return Message(RecordDict({ANSWER: ConfigRecord({"party": name})}), reply_to=message)
+    """Say which party this is; where its own process does not listen, that it is not there: then it is waited for."""
+    folder = _folder(context)
+    if context.node_config.get("resident") and not listens(folder / SOCKET):
+        return Message(Error(ERROR_CODE, f"PartyGoneError: {folder.name} has no process yet"), reply_to=message)
+    return Message(RecordDict({ANSWER: ConfigRecord({"party": folder.name})}), reply_to=message)
 
 
 def _answer(message: Message, context: Context) -> Message:
@@ -73,6 +76,12 @@ def _await(path: Path) -> None:
 
 def _folder(context: Context) -> Path:
     return Path(cast(str, context.node_config["party"]))
+
+
+def listens(path: Path) -> bool:
+    """Return whether a process answers at a socket; one that was killed leaves its file behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return not connection.connect_ex(str(path))
 
 
 def ask(path: Path, action: str, content: RecordDict) -> tuple[RecordDict, str]:

@@ -16,6 +16,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 
+from parties.controls import CONTROLS, GREETINGS, Given, check_round, check_turn, read_call
 from parties.entry import Entry
 from parties.failure import failed
 from parties.gate import FLAGS_FILE, Gate, gate
@@ -38,15 +39,10 @@ from vfl.store import TranscriptWriter
 from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Pool, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, read_step
 
-CONTROLS = ("hello", "meet", "prepare", "checkpoint", "restore", "recall", "renew", "finish_run")
 OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
 """What a party answers itself, whatever its player."""
 LEARNED = (Kind.EMBEDDING, Kind.GRADIENT)
 _EMPTY = torch.empty(0, dtype=torch.int64)
-
-
-Given = Mapping[str, object]
-"""What a control call brings."""
 
 
 class Player(Protocol):
@@ -110,6 +106,7 @@ class Party:
         default_factory=dict[tuple[str, ...], set[tuple[Kind | None, PartyId]]]
     )
     called: tuple[object, RecordDict] = field(default_factory=lambda: (None, RecordDict()))
+    prepared: bool = False
 
     def handle(self, message: Message, context: Context) -> Message:
         """Run the hops that a message names, in order, on its envelopes and return the reply with what they send.
@@ -123,6 +120,7 @@ class Party:
         if before is not None:
             return reply(before, message)
         hops = [self._hop(name) for name in names]
+        check_round(self.spec.party, step.phase, self.prepared)
         self.schedule.check(step, names)
         received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
         content = self._act(step, hops, received)
@@ -149,12 +147,12 @@ class Party:
     def control(self, name: str, message: Message, context: Context) -> Message:
         """Answer one of the coordinator's control calls, which carry no envelope and are not on the transcript."""
         self.entry.admit(message.content)
-        record = message.content.config_records.get(CONTROL_KEY, ConfigRecord())
-        call, given = record.get(CALL_KEY), {key: value for key, value in record.items() if key != CALL_KEY}
+        call, given = read_call(self.spec.party, name, message.content)
         if self.was_called(message.content):
             return reply(self.called[1], message)
-        if name not in ("hello", "meet"):
+        if name not in GREETINGS:
             self._require_met()
+        check_turn(self.spec.party, name, self.prepared)
         content = RecordDict()
         answer = getattr(self, f"_{name}")(given)
         if isinstance(answer, ConfigRecord):
@@ -318,14 +316,17 @@ class Party:
 
         Raises `WireError` where this party's folder holds a finished run: masks and secrets are not to be used again.
         """
+        absent = frozenset(filter(None, str(given["absent"]).split("|")))
+        if strangers := absent - {*self.spec.roster.of(Role.PUBLISHER)}:
+            raise WireError(f"{self.spec.party} is to do without {', '.join(sorted(strangers))[:40]}, no publisher")
         final = self.spec.path("checkpoints", "final.safetensors")
-        if given.get("fresh") and final is not None and final.is_file():
+        if given["fresh"] and final is not None and final.is_file():
             raise WireError(f"{self.spec.party} has finished this run, and takes part in it once; begin another one")
         self.entry.reset()
         self.schedule.reset()
-        self.absent = frozenset(filter(None, str(given.get("absent", "")).split("|")))
+        self.absent, self.prepared = absent, False
         self.outbox.without = tuple(sorted(self.absent))
-        if self.outbox.recorder and given.get("fresh"):
+        if self.outbox.recorder and given["fresh"]:
             self.outbox.recorder.cut_back(0)
         if self.channel is None:
             return ConfigRecord()
@@ -335,6 +336,8 @@ class Party:
 
     def _meet(self, given: Given) -> ConfigRecord:
         if self.channel is None:
+            if given:
+                raise WireError(f"{self.spec.party} got greetings, and this run seals nothing; it takes none")
             return ConfigRecord()
         hellos = {party: hello for party, hello in given.items() if isinstance(hello, bytes)}
         absent = [party for party in self.spec.roster.ids() if party not in hellos and party not in self.absent]
@@ -347,17 +350,17 @@ class Party:
 
     def _prepare(self, given: Given) -> dict[str, float]:
         report = self.player.prepare()
-        self.schedule.rows = report
+        self.schedule.rows, self.prepared = report, True
         return report
 
     def _checkpoint(self, given: Given) -> dict[str, float]:
-        step = _step_of(given)
+        step = cast(int, given["step"])
         self._save(f"step-{step:09d}", step)
         self._forget(keep=3)  # the coordinator's last two, and this one, of which it may never hear
         return {}
 
     def _restore(self, given: Given) -> dict[str, float]:
-        step = _step_of(given)
+        step = cast(int, given["step"])
         path = self.spec.path("checkpoints", f"step-{step:09d}.safetensors")
         if path is None:
             raise DataError(f"{self.spec.party} keeps no checkpoints; give it a folder of its own")
@@ -371,8 +374,12 @@ class Party:
             checkpoint.restore(self._modules(), self.kept)
         return {}
 
-    def _renew(self, given: ConfigRecord) -> dict[str, float]:
-        pass_ = (str(given["phase"]), int(cast(int, given["epoch"])))
+    def _renew(self, given: Given) -> dict[str, float]:
+        pass_ = (str(given["phase"]), cast(int, given["epoch"]))
+        if pass_[0] not in (phase.name for phase in self.schedule.phases):
+            raise WireError(
+                f"{self.spec.party} is to renew before phase {pass_[0][:40]!r}, which its plan does not have"
+            )
         return {"renewed": float(renew(self.player.parts(), self.spec.seeds, pass_))}
 
     def _modules(self) -> Parts:
@@ -476,10 +483,3 @@ def _register(party: Party) -> None:
 def _mean(body: Tensor) -> Tensor:
     """Return the mean row of a body; of a mean row, the row itself."""
     return body.detach().mean(dim=0) if body.ndim == 2 else body
-
-
-def _step_of(given: Given) -> int:
-    step = given.get("step")
-    if not isinstance(step, int) or step < 0:
-        raise WireError(f"got a control call for step {step!r}, allowed a number from 0 on")
-    return step

@@ -67,7 +67,7 @@ class Trained:
 
     def _seat(self, spec: PartySpec, frames: Mapping[PartyId, pd.DataFrame], absent: frozenset[PartyId]) -> Party:
         party = make_party(replace(spec, folder=None, channel=False, credentials=None, record_every=0))
-        party.absent = absent
+        party.absent, party.prepared = absent, True
         if spec.role == Role.REFEREE or spec.party in absent:
             return party
         cast(FeatureParty, party.player).serve(frames[spec.party], self.folders[spec.party])

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from flwr.app import Array, ArrayRecord
 
 from vfl.compat_flwr import array as make_array
+from vfl.compat_flwr import arrays, items
 from vfl.errors import WireError
 from vfl.identity import PUBLIC_BYTES, SIGNATURE_BYTES, Credentials
 from vfl.types import PartyId
@@ -85,23 +86,29 @@ class Channel:
 
         Raises `WireError` for a party met before, for one that is not who it says, and for what is no greeting.
         """
-        own = self.hello()[: PUBLIC_BYTES + 1]
-        for other, hello in hellos.items():
-            if other == self.party:
-                continue
-            if other in self._out:
-                raise WireError(f"{self.party} has met {other!r} before; a new channel needs a new key pair")
-            offer = self._checked(other, hello)
-            try:
-                secret = self._private.exchange(X25519PublicKey.from_public_bytes(offer[:PUBLIC_BYTES]))
-            except ValueError as error:
-                raise WireError(f"got no valid public key of {other!r} ({error})") from None
-            suite = AES if (own[-1:], offer[-1:]) == (AES, AES) else CHACHA
-            salt = hashlib.sha256(b"".join(sorted((own, offer)))).digest()
-            self._out[other] = _SUITES[suite](_derive(secret, salt, f"{self.run}|{self.party}|{other}"))
-            self._in[other] = _SUITES[suite](_derive(secret, salt, f"{self.run}|{other}|{self.party}"))
+        greeting = self.hello()
+        own = greeting[: PUBLIC_BYTES + 1]
+        if hellos.get(self.party, greeting) != greeting:
+            raise WireError(f"{self.party} got its own greeting back with other content; it was tampered with")
+        others = {other: hello for other, hello in hellos.items() if other != self.party}
+        if known := others.keys() & self._out.keys():
+            raise WireError(f"{self.party} has met {min(known)!r} before; a new channel needs a new key pair")
+        made = {other: self._ciphers(other, own, self._checked(other, hello)) for other, hello in others.items()}
+        for other, (out, in_) in made.items():  # only now: greetings refused for one of them leave no trace
+            self._out[other], self._in[other] = out, in_
             self._sent[other] = self._seen[other] = 0
-            self._hellos[other] = hello
+            self._hellos[other] = others[other]
+
+    def _ciphers(self, other: PartyId, own: bytes, offer: bytes) -> tuple[Cipher, Cipher]:
+        """Return what seals for a party and what opens what it seals, from both greetings' offers."""
+        try:
+            secret = self._private.exchange(X25519PublicKey.from_public_bytes(offer[:PUBLIC_BYTES]))
+        except ValueError as error:
+            raise WireError(f"got no valid public key of {other!r} ({error})") from None
+        cipher = _SUITES[AES if (own[-1:], offer[-1:]) == (AES, AES) else CHACHA]
+        salt = hashlib.sha256(b"".join(sorted((own, offer)))).digest()
+        out, in_ = (f"{self.party}|{other}", f"{other}|{self.party}")
+        return cipher(_derive(secret, salt, f"{self.run}|{out}")), cipher(_derive(secret, salt, f"{self.run}|{in_}"))
 
     def state(self) -> dict[str, Any]:
         """Return all that another process of this party needs to go on with the channel: secrets, for it alone."""
@@ -125,7 +132,7 @@ class Channel:
         """Return the record with every array encrypted for `dst`."""
         if dst not in self._out:
             raise WireError(f"{self.party} has no channel with {dst!r}; envelope {key!r} is not sent")
-        return ArrayRecord({name: self._seal(dst, f"{key}/{name}", array) for name, array in record.items()})
+        return arrays({name: self._seal(dst, f"{key}/{name}", array) for name, array in items(record).items()})
 
     def open(self, key: str, record: ArrayRecord) -> ArrayRecord:
         """Return the record in the clear; raises `WireError` if it was tampered with, replayed or reordered."""
@@ -133,10 +140,10 @@ class Channel:
         if src not in self._in:
             raise WireError(f"{self.party} has no channel with {src!r}; envelope {key!r} refused")
         seen, opened = self._seen[src], dict[str, Array]()
-        for name, array in record.items():
+        for name, array in items(record).items():
             seen, opened[name] = self._open(src, f"{key}/{name}", array, seen)
         self._seen[src] = seen  # only now: a record refused for one of its arrays may still come as it was sent
-        return ArrayRecord(opened)
+        return arrays(opened)
 
     def _checked(self, other: PartyId, hello: bytes) -> bytes:
         """Return the offer in a greeting once its signature is checked, where parties have identities."""

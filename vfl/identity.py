@@ -25,6 +25,7 @@ from vfl.types import PartyId
 
 PUBLIC_BYTES, SIGNATURE_BYTES = 32, 64
 DAY_S = 86_400
+MOST_DAYS = 3650
 PRIVATE_SUFFIX, PUBLIC_SUFFIX = ".key", ".pub"
 
 
@@ -93,13 +94,24 @@ def stored(run: str, folder: Path, party: PartyId) -> Credentials:
     return Credentials(run, load_registry(folder), path=str(folder / f"{party}{PRIVATE_SUFFIX}"))
 
 
+def check_new(folder: Path, party: PartyId, days: float) -> None:
+    """Raise `DataError` where `create` would: for a name, a time or a key that is there already."""
+    if not party.isidentifier():
+        raise DataError(f"got {party!r}, allowed letters, digits and _; rename the party", where="keys")
+    if not 0 < days <= MOST_DAYS:
+        raise DataError(f"got {days} days, allowed more than 0 and at most {MOST_DAYS}", where="keys")
+    path = folder / f"{party}{PRIVATE_SUFFIX}"
+    if path.exists():
+        raise DataError("got a key that is there already; move it away to make a new one", where=str(path))
+
+
 def create(folder: Path, party: PartyId, days: float) -> Registration:
     """Write a new key pair of a party to `folder`: `PARTY.key` for its owner alone, `PARTY.pub` to pass on.
 
-    Raises `DataError` where one stands there already: a lost private key cannot be made again.
+    Raises `DataError` where one stands there already: a lost private key cannot be made again. `days` is above 0, and
+    at most ten years.
     """
-    if not party.isidentifier():
-        raise DataError(f"got {party!r}, allowed letters, digits and _; rename the party", where="keys")
+    check_new(folder, party, days)
     private = Ed25519PrivateKey.generate()
     found = Registration(private.public_key().public_bytes_raw(), time.time() + days * DAY_S)
     text = private.private_bytes(
@@ -108,6 +120,9 @@ def create(folder: Path, party: PartyId, days: float) -> Registration:
     path = folder / f"{party}{PRIVATE_SUFFIX}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot be made ({error.strerror}); name another folder", where=str(folder)) from None
+    try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
             stream.write(text)
     except FileExistsError:

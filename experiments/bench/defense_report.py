@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments.bench import guards
 from experiments.bench.column_report import column_lines
+from experiments.bench.defense_findings import findings, mixpro_findings
 from experiments.bench.defense_stacks import AIMS, SEEDS, SETS, TOPS, WATCHED
 from experiments.bench.defense_sweep import LABELS, ROWS, Cell, cells, known
 from experiments.bench.rows import put, spread, stack_name
@@ -82,11 +83,24 @@ def groups(found: Mapping[str, Row], data: str, top: str) -> list[Group]:
 def lines(rows: Path) -> Iterator[str]:
     """Yield the Markdown lines of all tables."""
     found = known(rows)
-    for data in SETS:
-        for top in TOPS:
-            made = groups(found, data, top)
-            if made:
-                yield from _table(f"{TOLD_SETS[data]}, {TOLD_TOPS[top]}", made)
+    places = {
+        f"{TOLD_SETS[data]}, {TOLD_TOPS[top]}": made
+        for data in SETS
+        for top in TOPS
+        if (made := groups(found, data, top))
+    }
+    yield "### In words, from the rows"
+    yield ""
+    for title, made in places.items():
+        yield from findings(title, made)
+    yield ""
+    yield "### FedAds' claim for MixPro, from the rows"
+    yield ""
+    for title, made in places.items():
+        yield from mixpro_findings(title, made)
+    yield ""
+    for title, made in places.items():
+        yield from _table(title, made)
     yield from _mixpro(found)
     yield from column_lines(found)
     yield from _guards(found)

@@ -21,6 +21,7 @@ from vfl.defenses import (
     SendContext,
     Wrap,
 )
+from vfl.losses import classification_loss
 from vfl.models.mlp import Mlp
 from vfl.registry import build, names
 from vfl.seeds import Seeds
@@ -93,15 +94,24 @@ def _hooks(member: Any) -> Iterator[tuple[str, Work, Work | None]]:  # noqa: ANN
 
 def _sending(member: Defense, body: Tensor, batch: Batch) -> Work:
     state = member.init()
-    other = torch.stack([body, -body])
     generator = Seeds(0).torch("bench", "send")
-    ctx = SendContext(0, generator, batch.labels, 2, rows=batch.rows, by_class=lambda: other)
+    ctx = SendContext(0, generator, batch.labels, 2, rows=batch.rows, by_class=lambda: _by_class(top, body))
+    with Seeds(0).initialising("bench"):
+        top = Mlp((64,)).top(DIM, 2)
 
     def send() -> None:
         nonlocal state
         _, state = member.apply(body, state, ctx)
 
     return send
+
+
+def _by_class(top: nn.Module, body: Tensor) -> Tensor:
+    """Return what would be sent if all rows were of one class, `(2, rows, dim)`: a pass through the top for each."""
+    h = body.clone().requires_grad_()
+    logits = top(h)
+    losses = [classification_loss(logits, torch.full((ROWS,), each)) for each in (0, 1)]
+    return torch.stack([torch.autograd.grad(loss, h, retain_graph=True)[0] for loss in losses])
 
 
 def _inspecting(member: Guard, body: Tensor, batch: Batch) -> Work:

@@ -88,7 +88,7 @@ def test_declares_where_it_stands(defense):
 
 @each(Accounted)
 def test_spends_only_what_composes_to_an_epsilon(defense):
-    short, long = (defense.ledger(Plan(epochs, 2, 2)) for epochs in (1, 10))
+    short, long = (defense.ledger(Plan(epochs, 2)) for epochs in (1, 10))
     for spends in (short, long):
         for entry in compose("publisher", spends):
             assert 0 < entry.epsilon < float("inf")

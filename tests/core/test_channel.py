@@ -199,6 +199,18 @@ def test_meeting_twice_is_refused():
         ends[A].meet({B: ends[B].hello()})
 
 
+def test_greetings_refused_for_one_of_them_leave_no_trace():
+    ends = {party: Channel(party) for party in (A, B, C)}
+    hellos = {party: end.hello() for party, end in ends.items()}
+    with pytest.raises(WireError, match="no valid public key"):
+        ends[A].meet({**hellos, C: b"cut"})
+    assert not ends[A].met
+    for end in ends.values():
+        end.meet(hellos)
+    key, record = sent()
+    assert ends[B].open(key, ends[A].seal(B, key, record)) == record
+
+
 @pytest.mark.parametrize("public", [b"", b"short", b"\0" * 32, b"\0" * 32 + AES, b"\1" + b"\0" * 31 + AES, b"\7" * 33])
 def test_what_is_no_public_key_is_refused(public):
     with pytest.raises(WireError, match="no valid public key"):

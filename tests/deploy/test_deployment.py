@@ -6,98 +6,22 @@ Run by `pytest -m deploy -n0 tests/deploy`; it takes a few minutes, as Flower's 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import tables
+from deployed import PARTIES, Deployment, deployed
 from harness import config, digest, train
 from memory import descendants, label_runs, secrets, which
 
 from experiments.cli import main
-from experiments.config import dump
 from experiments.schema import Config
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
 TRAIN = {"epochs": 1, "batch_size": 100, "batches_per_message": 2}
 """Two rounds of two mini-batches each."""
-PARTIES = ("publisher", "advertiser", "referee")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return min(probe.getsockname()[1], 64_000)
-
-
-class Deployment:
-    """The processes of one deployment; all of them are ended when the test is over."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.running: dict[str, subprocess.Popen] = {}
-        self.environment = {
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONWARNINGS": "ignore",
-        }
-
-    def start(self, script: str, *arguments: str) -> None:
-        log = (self.folder / f"{script.replace('/', '-')}.log").open("wb")
-        command = ["sh", str(self.folder / script), *arguments]
-        self.running[script] = subprocess.Popen(
-            command, stdout=log, stderr=log, env=self.environment, start_new_session=True
-        )
-
-    def log(self, script: str) -> str:
-        return (self.folder / f"{script.replace('/', '-')}.log").read_text(errors="replace")
-
-    def run(self, script: str, timeout: float) -> subprocess.CompletedProcess:
-        command = ["sh", str(self.folder / script)]
-        return subprocess.run(command, env=self.environment, timeout=timeout, capture_output=True, text=True)
-
-    def register(self) -> None:
-        """Register the keys; the SuperLink needs a moment to come up."""
-        for _ in range(60):
-            found = self.run("register.sh", 60)
-            if found.returncode == 0:
-                return
-            time.sleep(1)
-        pytest.fail(f"{found.stdout}{found.stderr}{self.log('superlink/start.sh')}")
-
-    def finish(self, seconds: float) -> dict:
-        """Start the run, wait for its result and return it."""
-        self.start("run.sh")
-        path = self.folder / "coordinator" / "fit.json"
-        deadline = time.monotonic() + seconds
-        while not path.exists() and time.monotonic() < deadline:
-            if self.running["run.sh"].poll():
-                break
-            time.sleep(0.2)
-        assert path.exists(), "".join(self.log(script)[-2000:] for script in self.running)
-        return json.loads(path.read_text())
-
-    def stop(self, script: str, how: signal.Signals = signal.SIGTERM) -> None:
-        process = self.running.pop(script)
-        try:
-            os.killpg(process.pid, how)
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        for script in list(self.running):
-            self.stop(script)
 
 
 HOLD = '''
@@ -133,18 +57,8 @@ def asked(tmp_path: Path) -> Config:
 
 @pytest.fixture
 def deployment(tmp_path: Path, asked: Config) -> Iterator[Deployment]:
-    folder = tmp_path / "deployment"
-    (tmp_path / "run.yaml").write_text(dump(asked))
-    command = ["deploy", "init", str(tmp_path / "run.yaml"), "--out", str(folder)]
-    assert main([*command, "--seeded", "--address", f"127.0.0.1:{free_port()}"]) == 0
-    server = folder / "app" / "vfl_deployment" / "server.py"
-    server.write_text(HOLD + server.read_text())
-    made = Deployment(folder)
-    try:
-        made.start("superlink/start.sh")
+    with deployed(tmp_path, asked, HOLD) as made:
         yield made
-    finally:
-        made.close()
 
 
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "stock"])
@@ -157,6 +71,7 @@ def test_a_deployment_ends_in_the_digest_and_figures_of_local_and_its_coordinato
         if resident:
             deployment.start(f"parties/{party}/party.sh")
         deployment.start(f"parties/{party}/start.sh", *([] if resident else ["stock"]))
+    deployment.start("run.sh")
     fit = deployment.finish(700)
     _coordinator_holds_nothing(deployment)
     assert fit["digest"] == digest(train(asked))
@@ -197,6 +112,5 @@ def test_a_supernode_with_an_unregistered_key_is_turned_away(deployment: Deploym
     (folder / "node.key").unlink()
     node_key(folder)
     deployment.start("parties/publisher/start.sh")
-    assert deployment.running["parties/publisher/start.sh"].wait(90) != 0
-    told = deployment.log("parties/publisher/start.sh") + deployment.log("superlink/start.sh")
-    assert "No SuperNode found with the given public key" in told, told[-3000:]
+    deployment.wait_for_line("superlink/start.sh", "No SuperNode found with the given public key", 90)
+    deployment.wait_for_line("parties/publisher/start.sh", "Failed to activate SuperNode", 30)

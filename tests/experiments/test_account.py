@@ -37,6 +37,16 @@ def test_a_plan_is_accounted_before_it_is_run(capsys):
     assert "epsilon 4.377 at delta 1e-05" in capsys.readouterr().out
 
 
+def test_losses_that_no_guarantee_covers_are_named(capsys):
+    clean, private = ([*defended({"name": name})] for name in ("grad_perturb", "tpsl"))
+    units = [line["unit"] for line in answer(capsys, *clean)["uncovered"]]
+    assert units == ["label of a training row", "label of a validation row"]
+    assert [line["unit"] for line in answer(capsys, *private)["uncovered"]] == ["label of a validation row"]
+    assert answer(capsys, *private, "--set", "holdout.valid=0")["uncovered"] == []
+    assert main(["account", *clean]) == 0
+    assert "no epsilon for the label of a validation row" in capsys.readouterr().out
+
+
 def test_without_a_guarantee_there_is_no_epsilon(capsys):
     assert answer(capsys, *defended({"name": "marvell"}))["ledger"] == []
     assert main(["account", *DATA]) == 0
@@ -66,6 +76,11 @@ def test_noise_is_calibrated_to_a_target(capsys):
         (["--noise-multiplier", "0"], "--noise-multiplier: got 0.0"),
         (["--noise-multiplier", "1", "--steps", "0"], "--steps: got 0"),
         (["--target-epsilon", "1", "--delta", "1"], "--delta: got 1.0"),
+        (["--target-epsilon", "1e12"], "allowed an epsilon that noise can reach"),
+        (["--target-epsilon", "nan"], "--target-epsilon: got nan"),
+        (["--noise-multiplier", "1", "--sample-rate", "nan"], "--sample-rate: got nan"),
+        (["--noise-multiplier", "1e-9"], "allowed noise that hides something"),
+        (["--noise-multiplier", "0.01", "--sample-rate", "0.1", "--batches-hidden"], "allowed 0.1 or more"),
         ([*DATA, "--delta", "0"], "--delta: got 0.0"),
         ([*DATA, "--noise-multiplier", "1"], "beside a mechanism"),
         (defended({"name": "max_norm"}, {"name": "clipped_laplace", "on": "gradient"}), "would be void"),

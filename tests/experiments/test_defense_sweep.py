@@ -71,6 +71,24 @@ def test_an_attack_that_failed_makes_nothing_safe(tmp_path):
     assert cut[3:7] == ["0.600", "norm", "0.550", "failed"]
 
 
+@pytest.mark.parametrize(("leak", "verdict"), [(0.95, "does not hold"), (0.57, "the claim holds"), (0.7, "in between")])
+def test_the_verdict_on_mixpro_follows_its_greatest_sign_free_leak(tmp_path, leak, verdict):
+    made = row(leak, 0.7, 0, [{"name": "mixpro"}])
+    made["leakage"]["direction"] = made["leakage"]["hint_norm"] = {**made["leakage"]["norm"], "sign_free": 0.5}
+    made["leakage"]["norm"] = {**made["leakage"]["norm"], "sign_free": 0.5, "leak_auc": 0.45}
+    add_row(tmp_path / "criteo.jsonl", made)
+    told = list(lines(tmp_path))
+    (line,) = [line for line in told if line.startswith("- Criteo, 10,000 rows, linear top, mixpro")]
+    assert verdict in line
+    assert f"greatest of all attacks {leak:.3f} by likelihood_ratio" in line
+    hidden = next(line for line in told if "nothing is hidden" in line)
+    near = next(line for line in told if "of chance:" in line)
+    flattered = next(line for line in told if "Near a half" in line)
+    assert ("mixpro" in near) == (leak < 0.6)
+    assert ("mixpro" in flattered) == (leak > 0.75)
+    assert "mixpro" not in hidden
+
+
 def test_columns_are_shown_beside_what_is_known_without_them(tmp_path):
     told = {"nmse": 0.4, "prior_only": 1.0, "upper": 0.3, "controls": {}}
     for stack, error, auc in ([], 0.4, 0.7), ([{"name": "dropout", "rate": 0.5}], 1.2, 0.69):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from experiments.cli import main
+from vfl import identity
 
 pytestmark = pytest.mark.usefixtures("shared_isolation")
 
@@ -50,8 +52,43 @@ def test_a_run_signs_by_the_key_files_and_keeps_none_of_them(tmp_path, capsys):
 
 def test_an_expired_party_ends_the_run_with_exit_3(tmp_path, capsys):
     keys = tmp_path / "keys"
-    main(["keys", "init", str(keys), "publisher", "--days", "0"])
+    identity.create(keys, "publisher", days=1)
+    identity.save_public(keys, "publisher", replace(identity.load_registry(keys)["publisher"], expires=1.0))
     main(["keys", "init", str(keys), "advertiser", "referee"])
     sets = [part for text in [*SMALL, f"wire.keys={keys}"] for part in ("--set", text)]
     assert main(["simulate", *sets, "--out", str(tmp_path / "run")]) == 3
     assert "'publisher', whose key has expired" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["publisher", "--days", "0"], "got 0.0 days, allowed more than 0 and at most 3650"),
+        (["publisher", "--days", "nan"], "got nan days"),
+        (["publisher", "--days", "inf"], "got inf days"),
+        (["publisher", "../advertiser"], "got '../advertiser', allowed letters, digits and _"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_and_nothing_is_written(tmp_path, capsys, arguments, told):
+    assert main(["keys", "init", str(tmp_path / "keys"), *arguments]) == 2
+    found = capsys.readouterr().err
+    assert told in found
+    assert found.count("\n") == 1
+    assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--address", "a b:9100"], "allowed HOST:PORT"),
+        (["--address", "$(id):9100"], "allowed HOST:PORT"),
+        (["--address", "127.0.0.1:80"], "allowed HOST:PORT"),
+        (["--set", "data={name: csv, publisher: no.csv, advertiser: no.csv, key: a, label: b}"], "no such file"),
+    ],
+)
+def test_a_deployment_that_cannot_be_written_leaves_nothing(tmp_path, capsys, arguments, told):
+    assert main(["deploy", "init", "--out", str(tmp_path / "new" / "deployment"), *arguments]) == 2
+    found = capsys.readouterr().err
+    assert told in found
+    assert found.count("\n") == 1
+    assert not (tmp_path / "new").exists()

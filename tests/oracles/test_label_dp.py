@@ -17,7 +17,7 @@ from vfl.defenses.randomized_response import RandomizedResponse
 from vfl.defenses.rr_with_prior import RrWithPrior
 from vfl.defenses.tpsl import Tpsl
 from vfl.losses import classification_loss
-from vfl.privacy.label_dp import candidates, keep_probability, transition
+from vfl.privacy.label_dp import candidates, keep_probability, transition, unbiased
 from vfl.privacy.ledger import Plan
 from vfl.seeds import Seeds
 
@@ -65,6 +65,21 @@ def test_debiased_weights_average_to_the_clean_label_and_to_the_clean_gradient()
     (clean,) = torch.autograd.grad(classification_loss(logits, labels), logits)
     (debiased,) = torch.autograd.grad(classification_loss(logits, weights), logits)
     assert float(debiased.sum()) == pytest.approx(float(clean.sum()), abs=0.01)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
+def test_the_mean_weight_over_all_responses_is_the_clean_label(classes, epsilon):
+    """Exactly: each weight times the chance of its response, chances written down anew."""
+    weights = unbiased(torch.arange(classes), classes, epsilon)
+    other = 1 / (math.exp(epsilon) + classes - 1)
+    chances = torch.full((classes, classes), other, dtype=torch.float64)
+    chances.fill_diagonal_(math.exp(epsilon) * other)
+    assert (chances @ weights.double()).numpy() == pytest.approx(np.eye(classes), abs=3e-7 * float(weights.abs().max()))
+    noisy = torch.arange(classes).repeat(20)
+    made = RandomizedResponse(epsilon).transform(noisy, context(classes))
+    flipped = RandomizedResponse(epsilon, debias=False).transform(noisy, context(classes))
+    assert torch.equal(made, unbiased(flipped, classes, epsilon).float())
 
 
 def test_debiased_loss_is_the_backward_corrected_loss():
@@ -125,7 +140,7 @@ def test_two_stages_teach_noisy_labels_only_and_answer_each_row_once():
     others[rows] = False
     assert float((noisy == labels[rows]).float().mean()) == pytest.approx(keep_probability(1.0, 4), abs=0.01)
     assert float((found[others] == labels[others]).float().mean()) == 1.0
-    assert Lp2st(1.0).ledger(Plan(9, 3, 4))[0].pure == 1.0
+    assert Lp2st(1.0).ledger(Plan(9, 3))[0].pure == 1.0
 
 
 @pytest.mark.parametrize("classes", [2, 4])
@@ -156,8 +171,8 @@ def test_tpsl_gradient_is_the_clean_one_plus_noise_times_each_classs(classes):
 
 
 def test_tpsl_spends_every_epoch_unless_drawn_once():
-    assert Tpsl(0.5).ledger(Plan(10, 3, 2))[0].pure == 5.0
-    assert Tpsl(0.5, draw="once").ledger(Plan(10, 3, 2))[0].pure == 0.5
+    assert Tpsl(0.5).ledger(Plan(10, 3))[0].pure == 5.0
+    assert Tpsl(0.5, draw="once").ledger(Plan(10, 3))[0].pure == 0.5
 
 
 def test_kdk_makes_k_classes_almost_equal_with_the_true_one_ahead():

@@ -291,12 +291,16 @@ def test_batch_of_both_classes_goes_by_its_own_statistics():
     assert torch.equal(Marvell().apply(body, state, ctx(labels))[0], Marvell().apply(body, {}, ctx(labels))[0])
 
 
-def test_batch_of_one_class_is_zeroed_until_something_is_known():
+@pytest.mark.parametrize("label", [0, 1])
+def test_batch_of_one_class_is_noised_by_its_own_mean_until_something_is_known(label):
     body, _ = gaussian_batch(1e-2, 9e-2, 6, 1.0, 0.25, 40)
-    for labels in (torch.zeros(40).long(), torch.ones(40).long()):
-        sent, state = Marvell().apply(body, {}, ctx(labels))
-        assert not sent.any()
-        assert state == {}
+    line, labels = body.mean(dim=0), torch.full((40,), label)
+    sent = [Marvell(s=4.0).apply(body, {}, ctx(labels, seed)) for seed in range(400)]
+    added = torch.stack([each - body for each, _ in sent])
+    across = added - (added @ line / (line @ line))[..., None] * line
+    assert float(across.abs().max()) < 1e-12
+    assert float(added.square().sum(dim=2).mean()) == pytest.approx(4.0 * float(line @ line), rel=0.03)
+    assert all(state == {} for _, state in sent)
 
 
 @pytest.mark.parametrize("loss_reduction", ["mean", "sum"])

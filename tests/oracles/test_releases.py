@@ -46,11 +46,11 @@ def test_stands_at_the_sender_of_its_messages(on, kind, side):
 
 
 def test_spends_grow_with_epochs_and_with_receivers_of_gradients():
-    (entry,) = compose("p", ClippedGaussian(20.0).ledger(Plan(100, 5, 2)))
+    (entry,) = compose("p", ClippedGaussian(20.0).ledger(Plan(100, 5)))
     assert entry.epsilon == pytest.approx(4.3772, abs=5e-5)
-    gradient = compose("p", ClippedGaussian(20.0, on="gradient").ledger(Plan(20, 5, 2)))
+    gradient = compose("p", ClippedGaussian(20.0, on="gradient").ledger(Plan(20, 5)))
     assert gradient[0].epsilon == pytest.approx(4.3772, abs=5e-5)
-    assert ClippedLaplace(0.1, on="gradient").ledger(Plan(20, 5, 2))[0].pure == pytest.approx(10.0)
+    assert ClippedLaplace(0.1, on="gradient").ledger(Plan(20, 5))[0].pure == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_spends_grow_with_epochs_and_with_receivers_of_gradients():
 )
 def test_no_audit_refutes_the_epsilon_of_a_release(defense):
     """The two worst rows, at either end of the clip, told apart by the best test there is."""
-    (entry,) = compose("p", defense.ledger(Plan(1, 1, 2)))
+    (entry,) = compose("p", defense.ledger(Plan(1, 1)))
     ends = torch.zeros(ROWS, 1, dtype=torch.float64) + 10.0
     inside, outside = release(defense, ends, 1), release(defense, -ends, 2)
     found = []
@@ -70,7 +70,7 @@ def test_no_audit_refutes_the_epsilon_of_a_release(defense):
 
 
 def test_half_the_noise_would_be_refuted():
-    (entry,) = compose("p", ClippedLaplace(1.0).ledger(Plan(1, 1, 2)))
+    (entry,) = compose("p", ClippedLaplace(1.0).ledger(Plan(1, 1)))
     ends = torch.zeros(ROWS, 1, dtype=torch.float64) + 10.0
     sides = [release(ClippedLaplace(2.0), ends * sign, seed) for seed, sign in ((1, 1), (2, -1))]
     counts = [int((side > 0).sum()) for side in sides]

@@ -17,13 +17,14 @@ from harness import config, digest, train
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from parties.controls import check_round
 from parties.local import LocalCarrier, local_grid
 from vfl.channel import Channel
 from vfl.errors import VflError, WireError
 from vfl.identity import drawn
 from vfl.seeds import Seeds
 from vfl.types import Kind
-from vfl.wire import CONTROL_KEY, HOPS_KEY, STEP_KEY, decode, mail, read_step
+from vfl.wire import CALL_KEY, CONTROL_KEY, HOPS_KEY, STEP_KEY, decode, mail, read_step
 
 PER_TEST = int(os.environ.get("VFL_FUZZ", "300"))
 """Examples of each decoder's test; `VFL_FUZZ=3500` makes them 10,000 in all, beside what parties are bombarded with."""
@@ -99,7 +100,8 @@ class Bombarded(LocalCarrier):
     def _call(self, message: Message) -> Message:
         for number in range(self.each):
             seeds = Seeds(0).numpy(str(message.metadata.message_id), message.metadata.message_type, number, self.sent())
-            for content in malformed(message.content, seeds):
+            spoil = malformed_call if CONTROL_KEY in message.content else malformed
+            for content in spoil(message.content, seeds):
                 bad = Message(content, message.metadata.dst_node_id, message.metadata.message_type)
                 with pytest.raises(VflError) as caught:
                     super()._call(bad)
@@ -116,18 +118,47 @@ def malformed(content: RecordDict, rng):
     whole = {key: record for key, record in content.items() if key != STEP_KEY}
     fields = str(step[STEP_KEY]).split("|")
     place = int(rng.integers(len(fields)))
-    if not whole.keys() & {CONTROL_KEY}:
-        broken = [*fields[:place], str(rng.choice(["", "x", "-1", "1.5", "nan"])), *fields[place + 1 :]]
-        if place != 1:
-            yield RecordDict({**whole, STEP_KEY: ConfigRecord({**step, STEP_KEY: "|".join(broken)})})
-        yield RecordDict(
-            {**whole, STEP_KEY: ConfigRecord({**step, HOPS_KEY: str(rng.choice(["nope", "fuse|nope", "__init__"]))})}
-        )
-        yield RecordDict(whole)
+    broken = [*fields[:place], str(rng.choice(["", "x", "-1", "1.5", "nan"])), *fields[place + 1 :]]
+    if place != 1:
+        yield RecordDict({**whole, STEP_KEY: ConfigRecord({**step, STEP_KEY: "|".join(broken)})})
+    yield RecordDict(
+        {**whole, STEP_KEY: ConfigRecord({**step, HOPS_KEY: str(rng.choice(["nope", "fuse|nope", "__init__"]))})}
+    )
+    yield RecordDict(whole)
     envelopes = mail(content)
     for key, record in envelopes.items():
         others = {name: each for name, each in whole.items() if name != key}
         yield RecordDict({**others, STEP_KEY: ConfigRecord(step), **broken_envelope(key, record, rng)})
+
+
+JUNK = ("", "x", "stranger", b"", b"\0" * 97, -1, 2, 2**62, 0.5, [1, 2], ["a"], [b"a"], "9" * 1000)
+
+
+def malformed_call(content: RecordDict, rng):
+    """Yield variants of a control call that are wrong in one thing each, drawn at random."""
+    call = dict(content.config_records[CONTROL_KEY])
+    given = {key: value for key, value in call.items() if key != CALL_KEY}
+    array = Array(dtype="<f4", shape=(1, 1), stype="vfl.raw.v1", data=b"\0\0\0\0")
+
+    def made(fields) -> RecordDict:
+        return RecordDict({**content, CONTROL_KEY: ConfigRecord(fields)})
+
+    def junk(*but):
+        return next(value for value in (JUNK[int(place)] for place in rng.permutation(len(JUNK))) if value not in but)
+
+    yield RecordDict({key: record for key, record in content.items() if key != CONTROL_KEY})
+    yield RecordDict({**content, CONTROL_KEY: ArrayRecord({"body": array})})
+    yield RecordDict({**content, "embedding/publisher/advertiser/0": ArrayRecord({"rows": array, "body": array})})
+    yield made(given)
+    yield made({**call, CALL_KEY: junk("x", "stranger")})
+    yield made({**call, str(rng.choice(["other", "stranger", "", "__class__"])): junk()})
+    for key, value in given.items():
+        yield made({name: each for name, each in call.items() if name != key})
+        yield made({**call, key: junk("" if key == "absent" else 2)})
+        if isinstance(value, bytes):
+            yield made({**call, key: value[: int(rng.integers(len(value)))]})
+            place = int(rng.integers(len(value)))
+            yield made({**call, key: value[:place] + bytes([value[place] ^ 1]) + value[place + 1 :]})
 
 
 def broken_envelope(key: str, record: ArrayRecord, rng) -> dict[str, ArrayRecord]:
@@ -160,6 +191,44 @@ def test_parties_bombarded_with_malformed_messages_end_in_the_same_digest(monkey
     monkeypatch.undo()
     assert sum(refused.values()) > 1_000
     assert digest(train(asked)) == found
+
+
+class Hasty(LocalCarrier):
+    """Sends every control call out of its turn: what needs rows before there are any, what begins a second time."""
+
+    seen: ClassVar[Counter[str]] = Counter()
+
+    def _call(self, message: Message) -> Message:
+        if not message.metadata.message_type.endswith("prepare"):
+            return super()._call(message)
+        self._refused(message, "before it has its rows", "checkpoint", "recall", "renew", "finish_run")
+        answer = super()._call(message)
+        self._refused(message, "a second time", "prepare", "restore")
+        return answer
+
+    def _refused(self, message: Message, told: str, *names: str) -> None:
+        fields = {"checkpoint": {"step": 1}, "restore": {"step": 1}, "renew": {"phase": "train", "epoch": 1}}
+        for name in names:
+            call = ConfigRecord({**fields.get(name, {}), CALL_KEY: f"out-of-turn-{name}"})
+            content = RecordDict({**message.content, CONTROL_KEY: call})
+            with pytest.raises(WireError, match=told):
+                super()._call(Message(content, message.metadata.dst_node_id, f"query.{name}"))
+            type(self).seen[name] += 1
+
+
+def test_control_calls_out_of_their_turn_are_refused_and_change_nothing(monkeypatch):
+    calm = digest(train(config()))
+    monkeypatch.setattr("parties.local.LocalCarrier", Hasty)
+    found = digest(train(config(), make_grid=lambda specs, asked, largest: local_grid(specs, asked.transport)))
+    assert found == calm
+    assert len(Hasty.seen) == 6
+
+
+@pytest.mark.parametrize("phase", ["train", "test", "align"])
+def test_a_round_before_or_after_a_party_has_its_rows_is_refused(phase):
+    check_round("publisher", phase, phase != "align")
+    with pytest.raises(WireError, match=f"a round of '{phase}' {'after' if phase == 'align' else 'before'} it has"):
+        check_round("publisher", phase, phase == "align")
 
 
 WRONG = {

@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties import messenger, party
+from parties import controls, messenger
 from parties.frames import pack, unpack
 from vfl.errors import PartyError, PartyGoneError, WireError
 from vfl.grid import PLAY
@@ -58,7 +58,7 @@ def test_noise_is_refused(noise):
 
 
 def test_the_messenger_knows_every_action_of_a_party():
-    assert messenger.CONTROLS == party.CONTROLS
+    assert messenger.CONTROLS == controls.CONTROLS
     assert messenger.PLAY == PLAY
 
 

@@ -80,6 +80,14 @@ def test_noise_is_found_for_a_target():
     assert subsampled.epsilon(noise / 1.002, 0.01, 1000, 1e-5, batches_hidden=True) > 3.0
 
 
+@pytest.mark.parametrize(("target", "steps"), [(0.3, 1), (3.3414, 10), (200.0, 1), (5000.0, 4)])
+def test_noise_without_sampling_is_the_least(target, steps):
+    """Also far below a tenth of the clipping length, where next to nothing is hidden."""
+    noise = subsampled.noise_for(target, 1.0, steps, 1e-5)
+    assert subsampled.epsilon(noise, 1.0, steps, 1e-5) <= target
+    assert subsampled.epsilon(noise / 1.0001, 1.0, steps, 1e-5) > target
+
+
 def test_no_amplification_where_batches_are_seen():
     with pytest.raises(ConfigError, match="others see which rows a batch holds"):
         subsampled.epsilon(1.0, 0.01, 1000, 1e-5)

@@ -142,7 +142,7 @@ def test_the_row_has_the_keys_that_were_promised(tmp_path: Path) -> None:
     assert all(set(found) == figures for found in row["utility"].values())
     assert set(row["gain"]) == {"auc", "log_loss", "per_publisher"}
     assert set(row["gain"]["auc"]) == set(row["gain"]["log_loss"]) == {"value", "ci", "p"}
-    assert set(row["privacy"]) == {"ledger", "wire"}
+    assert set(row["privacy"]) == {"ledger", "uncovered", "wire"}
     assert set(row["cost"]) == {"wall_s", "total_s", "steps", "path", "bytes", "peak_rss_mb"}
     promised = {"leak_auc", "leak_auc_pooled", "abs_q95", "sign_free", "chance", "prior_only", "upper", "ci", "ci_over"}
     assert all(promised <= set(marks) for marks in row["leakage"].values())

@@ -30,7 +30,8 @@ class Marvell:
 
     A batch of one class has no Delta. Sent bare it would stand out as the only one without noise, and every row of it
     would be known to be negative; so it is noised by the statistics of earlier batches, a moving average that keeps
-    the share `decay` (from 0, below 1) at each batch of both classes. Until there is one, it is sent as zeros.
+    the share `decay` (from 0, below 1) at each batch of both classes. Until there is one, the batch's own mean gradient
+    stands in for Delta, and both classes have no spread: zeros would say that the batch is of one class.
 
     Reference: O. Li, J. Sun, X. Yang, W. Gao, H. Zhang, J. Xie, V. Smith, C. Wang, Label Leakage and Protection in
     Two-party Split Learning, ICLR 2022, https://arxiv.org/abs/2102.08504
@@ -82,9 +83,7 @@ class Marvell:
         unit = len(body) if ctx.loss_reduction == "mean" else 1
         found = _statistics(body.double() * unit, positive)
         state = self._learn(state, found)
-        known = found or state
-        if not known:
-            return torch.zeros_like(body), state
+        known = found or state or _of_one_class(body.double() * unit)
         precision = torch.promote_types(body.dtype, torch.float32)
         xi = torch.randn((len(body), 1), generator=ctx.generator, dtype=precision)
         across = torch.randn(body.shape, generator=ctx.generator, dtype=precision)
@@ -123,6 +122,12 @@ class Marvell:
         if self.sum_kl is None:
             return least_sum_kl(classes, self.s * gap)
         return noise_for(classes, self.s * gap, self.sum_kl)
+
+
+def _of_one_class(body: Tensor) -> State:
+    """Return what stands in for statistics that nobody has yet: the other class's gradients are taken to be zero."""
+    none = torch.zeros((), dtype=torch.float64)
+    return {"delta": body.sum(dim=0) / max(len(body), 1), "u": none, "v": none, "p": none + 0.5}
 
 
 def _statistics(body: Tensor, positive: Tensor) -> State:

@@ -20,12 +20,11 @@ DELTA = 1e-5
 class Plan:
     """What a run will do with a row: `epochs` passes of training, and to how many parties each message goes.
 
-    `receivers` counts the parties that get a message about the same row and may compare notes; `classes` the labels'.
+    `receivers` counts the parties that get a message about the same row and may compare notes.
     """
 
     epochs: int
     receivers: int
-    classes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from vfl.errors import ConfigError
 from vfl.privacy import gaussian
 
 Accountant = Literal["rdp", "prv"]
-_WIDEST_NOISE = 1e5
+_LEAST_NOISE, _WIDEST_NOISE = 0.1, 1e5
 
 
 def epsilon(
@@ -32,15 +32,22 @@ def epsilon(
     Reference: I. Mironov, K. Talwar, L. Zhang, Renyi Differential Privacy of the Sampled Gaussian Mechanism, 2019,
     https://arxiv.org/abs/1908.10530
 
-    Raises `ConfigError` where `sample_rate` is below 1 and the adversary sees the batches (`batches_hidden` false).
+    Raises `ConfigError` where `sample_rate` is below 1 and the adversary sees the batches (`batches_hidden` false),
+    and for noise too little to be worth a figure.
     """
     if sample_rate == 1:
-        return gaussian.epsilon(gaussian.composed([1 / noise_multiplier] * steps), delta)
+        try:
+            return gaussian.epsilon(gaussian.composed([1 / noise_multiplier] * steps), delta)
+        except ValueError as error:
+            raise ConfigError(f"got {noise_multiplier}, allowed noise that hides something; {error}") from None
     if not batches_hidden:
         advice = "account every row as sampled, or add --batches-hidden if no adversary ever learns a batch's rows"
         raise ConfigError(
             f"got {sample_rate}, allowed 1 where others see which rows a batch holds; {advice}", key="sample_rate"
         )
+    if noise_multiplier < _LEAST_NOISE:
+        message = f"got {noise_multiplier}, allowed {_LEAST_NOISE} or more where rows are sampled; add noise"
+        raise ConfigError(message, key="noise_multiplier")
     from opacus.accountants import create_accountant
 
     ours = create_accountant(accountant)
@@ -57,16 +64,22 @@ def noise_for(
     accountant: Accountant = "rdp",
     batches_hidden: bool = False,
 ) -> float:
-    """Return a noise multiplier, at most one part in a thousand above the least, that stays below the target.
+    """Return a noise multiplier that stays below the target: the least without sampling, else nearly the least.
 
-    Raises `ConfigError` as `epsilon` does, and where even a multiplier of 1e5 is not enough.
+    With sampling it is at most one part in a thousand above the least, and never below a tenth. Raises `ConfigError`
+    as `epsilon` does, and for a target that no multiplier up to 1e5 reaches, or that needs none.
     """
+    if sample_rate == 1:
+        try:
+            return gaussian.noise_std(1.0, target_epsilon, delta, releases=steps) * (1 + 1e-9)
+        except ValueError as error:
+            raise ConfigError(f"got {target_epsilon}, allowed an epsilon that noise can reach; {error}") from None
 
     def enough(noise: float) -> bool:
         found = epsilon(noise, sample_rate, steps, delta, accountant=accountant, batches_hidden=batches_hidden)
         return found <= target_epsilon
 
-    low, high = 0.1, 1.0
+    low, high = _LEAST_NOISE, 1.0
     while not enough(high):
         low, high = high, 2 * high
         if high > _WIDEST_NOISE:
