@@ -150,6 +150,7 @@ def test_tpsl_noise_is_laplace_of_the_labels_own_sensitivity(classes):
     scale = 1 / 0.5 if classes == 2 else 2 / 0.5
     column = noise[:, 1].numpy()
     assert stats.kstest(column / scale, "laplace").pvalue > 1e-3
+    assert np.abs(column).mean() == pytest.approx(scale, rel=4 / N**0.5)
     if classes == 2:
         assert (noise.sum(dim=1)).numpy() == pytest.approx(0, abs=1e-4)
 

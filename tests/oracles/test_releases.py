@@ -10,6 +10,7 @@ from scipy import stats
 from vfl.defenses import SendContext
 from vfl.defenses.clipped_gaussian import ClippedGaussian
 from vfl.defenses.clipped_laplace import ClippedLaplace
+from vfl.defenses.dp_sgd import DpSgd
 from vfl.privacy.audit import Trials, clopper_pearson
 from vfl.privacy.ledger import Plan, compose
 from vfl.types import Kind, Role
@@ -48,6 +49,8 @@ def test_stands_at_the_sender_of_its_messages(on, kind, side):
 def test_spends_grow_with_epochs_and_with_receivers_of_gradients():
     (entry,) = compose("p", ClippedGaussian(20.0).ledger(Plan(100, 5)))
     assert entry.epsilon == pytest.approx(4.3772, abs=5e-5)
+    weights = compose("p", DpSgd(20.0).ledger(Plan(100, 5)))
+    assert weights[0].epsilon == pytest.approx(4.3772, abs=5e-5)
     gradient = compose("p", ClippedGaussian(20.0, on="gradient").ledger(Plan(20, 5)))
     assert gradient[0].epsilon == pytest.approx(4.3772, abs=5e-5)
     assert ClippedLaplace(0.1, on="gradient").ledger(Plan(20, 5))[0].pure == pytest.approx(10.0)
