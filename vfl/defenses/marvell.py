@@ -31,7 +31,8 @@ class Marvell:
     A batch of one class has no Delta. Sent bare it would stand out as the only one without noise, and every row of it
     would be known to be negative; so it is noised by the statistics of earlier batches, a moving average that keeps
     the share `decay` (from 0, below 1) at each batch of both classes. Until there is one, the batch's own mean gradient
-    stands in for Delta, and both classes have no spread: zeros would say that the batch is of one class.
+    stands in for Delta, and both classes have no spread, so that nothing is sent bare; its noise lies on one line and
+    is as long as its own mean, so such a first batch may still be told from one of both classes.
 
     Reference: O. Li, J. Sun, X. Yang, W. Gao, H. Zhang, J. Xie, V. Smith, C. Wang, Label Leakage and Protection in
     Two-party Split Learning, ICLR 2022, https://arxiv.org/abs/2102.08504

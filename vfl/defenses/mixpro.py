@@ -22,8 +22,8 @@ class Mixpro:
     Mixup: m_i = l g_i + (1 - l) g_j with j uniform in the batch and l ~ Beta(`alpha`, `alpha`), brought to at least
     one half. Projection: where the angle of m_i to the mean is above `goal_degrees` (above 0, up to 90), the multiple
     of the mean is added that makes it exactly that. A vector exactly opposed to the mean becomes zero, as under a
-    linear top, where all gradients lie on one line. Nothing is promised: a positive keeps at least half of a long
-    gradient, and no epsilon follows.
+    linear top, where all gradients lie on one line. Nothing is promised: mixing leaves a positive at least
+    half of its gradient, and no epsilon follows.
 
     Reference: Penghui Wei, Hongjian Dou, Shaoguo Liu, Rongjun Tang, Li Liu, Liang Wang, Bo Zheng, FedAds: A Benchmark
     for Privacy-Preserving CVR Estimation with Vertical Federated Learning, SIGIR 2023,

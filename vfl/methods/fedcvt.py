@@ -32,8 +32,9 @@ class Fedcvt:
     keep publishers' rows out (`align.leftover: advertiser`) or thresholds at 1.
 
     `temperature` sharpens the attention, over `keys` aligned rows at most, as they were when last sent. The last four
-    options weigh what is added on aligned rows: likeness of the parties' common parts, correlation of a party's two
-    parts, error of the estimates, and attention to rows of another class. A phase goes on until `min_steps`.
+    options weigh what is added on aligned rows: likeness of publishers' common parts to the advertiser's, correlation
+    of a party's two parts, error of the estimates, and attention to rows of another class. A phase goes on until
+    `min_steps`.
 
     Who learns what beyond vanilla: the advertiser sees embeddings of rows that only a publisher holds. A publisher gets
     gradients for them that are 0 where views disagree, so it learns which were trained on.

@@ -54,7 +54,7 @@ class Risa:
     With `least_precision` above 0 a round's share is what is left of rows whose score says that at least so many
     pseudo-labels are right: by the publisher's part alone of validation rows, whose labels the advertiser has.
 
-    `select_by` scores rows by fused uncertainty, or by the top network's confidence or entropy, the usual ways.
+    `select_by` scores and labels rows by the fused opinion, or by the top network's confidence or entropy, as is usual.
     `imputed_weight` is what an imputed party's opinion counts: 0 leaves it out, 1 lets it vote. `leftover_labels`
     says whether the advertiser has the labels of its own rows; rows with labels are always trained on, others are
     chosen as publishers' rows are. `publisher_weight` weighs a publisher's row in the loss, `soft` weighs it by its
@@ -73,7 +73,8 @@ class Risa:
     Only the paper's abstract and a summary could be read: mean imputation, self-training, evidential learning and
     reduced Yager fusion are from there. All else is our reconstruction: imputing at the cut layer and not of raw
     attributes, the losses and their weights, quantiles that grow, and the defaults, which leave an imputed party out
-    of the fusion and trust known labels, because a literal reading did worse than training on aligned rows alone.
+    of the fusion and trust known labels, because a literal reading did worse in a prototype than
+    training on aligned rows alone.
     """
 
     impute: str | dict[str, Any] = "mean"

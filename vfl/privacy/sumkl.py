@@ -93,7 +93,7 @@ def least_sum_kl(classes: TwoClasses, power: float) -> Noise:
 
 
 def noise_for(classes: TwoClasses, power: float, most_nats: float) -> Noise:
-    """Return the least noise that brings sumKL to `most_nats` (above 0), from `power` (above 0) on, by halves.
+    """Return the best noise of the least power among `power` (above 0) times 1.5^k that brings sumKL to `most_nats`.
 
     The power grows by half at a time: more always brings sumKL down, towards 0.
 
