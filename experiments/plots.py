@@ -8,6 +8,7 @@ for its own in the dark.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, ZONE = "#1c2430", "#566170", "#d8dde3", "#dcefe4"
 SERIES = ("#0b5cad", "#b4470b", "#0a7350", "#8a3ea8", "#a4262c", "#5c6300", "#0b6b80", "#7a5230")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+NAME_LETTERS = 36
+"""Longer names beside bars go on in a new line, or they would leave no room for the bars."""
+
 HEAT = LinearSegmentedColormap.from_list("leak", ["#ffffff", "#f3b6a4", "#c2452d"])
 STYLE: Mapping[str, Any] = {
     "font.size": 9,
@@ -178,7 +182,9 @@ def heatmap(values: Sequence[Sequence[float | None]], rows: Sequence[str], colum
 def stacked(bars: Sequence[tuple[str, Mapping[str, float]]], x_label: str) -> Figure:
     """Return one horizontal bar a name, of parts that add up: bytes by kind, seconds by phase."""
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        figure = Figure(figsize=(WIDTH, 1.3 + 0.27 * len(bars)), layout="constrained")
+        names = [textwrap.fill(name, NAME_LETTERS) for name, _ in bars]
+        lines = sum(max(1, name.count("\n") + 1) for name in names)
+        figure = Figure(figsize=(WIDTH, 1.3 + 0.12 * len(bars) + 0.15 * lines), layout="constrained")
         axes = figure.add_subplot()
         parts = list(dict.fromkeys(part for _, values in bars for part in values))
         reached = np.zeros(len(bars))
@@ -189,7 +195,7 @@ def stacked(bars: Sequence[tuple[str, Mapping[str, float]]], x_label: str) -> Fi
                 patch.set_gid(f"{TIP}{name}, {part}: {width:.4g} {x_label}")
             drawn.set_label(part)
             reached += widths
-        axes.set_yticks(range(len(bars)), [name for name, _ in bars], color=INK)
+        axes.set_yticks(range(len(bars)), names, color=INK)
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.set_xlabel(x_label)
