@@ -14,8 +14,9 @@ from pyarrow import parquet
 from experiments.plan import ADVERTISER, World, open_world
 from experiments.roots import data_root
 from experiments.schema import Config
-from vfl.data import Batched, Described, Keyed, Source
+from vfl.data import Described, Keyed, Source
 from vfl.data.cut import TEST, TRAIN, VALID
+from vfl.data.shard import frames
 from vfl.data.synthetic_ads import CATEGORICAL, KEY, NUMERIC, TRUTH, SyntheticAds
 from vfl.errors import DataError, UserError
 from vfl.registry import build, entries
@@ -113,8 +114,8 @@ def generate(options: Mapping[str, Any], out: Path, overlap: float = 1.0) -> dic
     ads: SyntheticAds = build("data", {"name": "synthetic_ads", **options})
     out.mkdir(parents=True, exist_ok=True)
     for name, columns in FILES.items():
-        frames = ads.stream(columns)
-        _write_frames(frames if name == "truth" else _held(frames, name, overlap, ads.seed), out / f"{name}.parquet")
+        made = ads.stream(columns)
+        _write_frames(made if name == "truth" else _held(made, name, overlap, ads.seed), out / f"{name}.parquet")
     files = {name: str(out / f"{name}.parquet") for name in FILES}
     use = {"name": "csv", "publisher": files["publisher"], "advertiser": files["advertiser"], "key": KEY}
     return {
@@ -139,8 +140,7 @@ def _columns(source: Source, world: World, party: PartyId) -> dict[str, dict[str
     described: Described = table.describe(world.root)
     names, rows = world.columns[party], 0
     missing, distinct = dict.fromkeys(names, 0), {name: set[Any]() for name in names}
-    frames = table.batches(names, world.root) if isinstance(table, Batched) else [table.read(names, world.root)]
-    for frame in frames:
+    for frame in frames(table, names, world.root):
         rows += len(frame)
         for name in names:
             there = frame[name].dropna()

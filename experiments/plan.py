@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import pandas as pd
-
 from experiments import apart
 from experiments.asked_needs import needs_of
 from experiments.problems import refusal
@@ -22,11 +20,11 @@ from parties.spec import ModelSpec, Panel, PartySpec, TrainSpec
 from parties.survey import Survey, survey, survey_apart
 from vfl.align import Aligner, Foretold
 from vfl.coordinator import Plan
-from vfl.data import Batched, Described, Keyed, Located, Source
+from vfl.data import Described, Keyed, Located, Source
 from vfl.data.checks import check_columns, check_split
 from vfl.data.cut import RowCut, Shard
 from vfl.data.partition import partition
-from vfl.data.shard import official_test
+from vfl.data.shard import frames, official_test
 from vfl.data.tables import column
 from vfl.data.timing import by_time
 from vfl.errors import ConfigError, DataError, ThreatError
@@ -95,12 +93,14 @@ def read_world(config: Config) -> World:
 def _check_messages(config: Config, world: World) -> None:
     """Refuse tables that an aligner cannot match in one message, before anybody has masked an id."""
     aligner: Aligner = build("align", config.aligner)
-    allowed = Limits().message_bytes
-    if not isinstance(aligner, Foretold) or aligner.answer_bytes(*_most_rows(world)) <= allowed:
+    if not isinstance(aligner, Foretold):
         return
     asked, listed = _most_rows(world)
+    needed, allowed = aligner.answer_bytes(asked, listed), Limits().message_bytes
+    if needed <= allowed:
+        return
     got = f"got {config.aligner['name']} over {asked:,} rows of the advertiser and {listed:,} of a publisher"
-    size = f"a message of {aligner.answer_bytes(asked, listed) / 2**20:,.0f} MiB, allowed {allowed / 2**20:,.0f}"
+    size = f"a message of {needed / 2**20:,.0f} MiB, allowed {allowed / 2**20:,.0f}"
     raise ConfigError(f"{got}, {size}; match fewer rows, or set align.name=plain where ids are no secret", key="align")
 
 
@@ -278,16 +278,11 @@ def _columns(config: Config, source: Source, described: Described, root: Path | 
     else:
         seeds = Seeds(config.seed).scope("split")
         columns = partition(config.split.member).deal(
-            described.columns, lambda names: _first(source, names, root), seeds
+            described.columns, lambda names: next(frames(source, names, root)), seeds
         )
     for party, names in columns.items():
         _check_columns(party, names, described.columns)
     return columns
-
-
-def _first(source: Source, names: Sequence[str], root: Path | None) -> pd.DataFrame:
-    """Return the first rows of a set, as many as it reads at once."""
-    return next(iter(source.batches(names, root))) if isinstance(source, Batched) else source.read(names, root)
 
 
 def _columns_of_files(
@@ -361,7 +356,8 @@ def _tampers(config: Config, world: World, party: PartyId) -> tuple[Mapping[str,
 def _panel(config: Config, world: World, party: PartyId) -> Panel | None:
     """Return the rows that a party's active attacks are granted in training, of the first party under attack."""
     looking = adversaries(config, world)
-    asked = max((needs_of(spec).known_rows for spec in config.attack if needs_of(spec).active), default=0)
+    needed = [needs_of(spec) for spec in config.attack]
+    asked = max((each.known_rows for each in needed if each.active), default=0)
     under_attack = [each for each in world.publishers if world.columns[each] and each not in looking]
     if party != ADVERTISER or party not in looking or not asked or not under_attack:
         return None

@@ -183,7 +183,7 @@ def stacked(bars: Sequence[tuple[str, Mapping[str, float]]], x_label: str) -> Fi
     """Return one horizontal bar a name, of parts that add up: bytes by kind, seconds by phase."""
     with mpl.rc_context({**STYLE, "axes.grid.axis": "x"}):
         names = [textwrap.fill(name, NAME_LETTERS) for name, _ in bars]
-        lines = sum(max(1, name.count("\n") + 1) for name in names)
+        lines = sum(name.count("\n") + 1 for name in names)
         figure = Figure(figsize=(WIDTH, 1.3 + 0.12 * len(bars) + 0.15 * lines), layout="constrained")
         axes = figure.add_subplot()
         parts = list(dict.fromkeys(part for _, values in bars for part in values))

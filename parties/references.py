@@ -19,7 +19,7 @@ from parties.settle import Settled, leftover
 from parties.spec import PartySpec, TrainSpec
 from parties.table import encode
 from vfl.align import Alignment
-from vfl.coordinator import evaluation_steps, phase_steps
+from vfl.coordinator import evaluation_steps, phase_steps, validation_due
 from vfl.data.encode import EncodeOptions
 from vfl.data.keys import places
 from vfl.data.shard import load_features
@@ -108,7 +108,7 @@ class _Chosen:
 def _looks(train: TrainSpec, done: int, ends_epoch: bool, last: bool) -> bool:
     """Whether the run would have chosen by a validation after so many mini-batches; it counts them in rounds."""
     every = train.validate_every * train.several
-    return train.select == "best_valid" and (last or (done % every == 0 if every else ends_epoch))
+    return train.select == "best_valid" and validation_due(every, done, last=last, ends_epoch=ends_epoch)
 
 
 def _valid_loss(present: Sequence[Member], top: nn.Module, labelled: Rows, rows: int) -> float:

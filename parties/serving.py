@@ -22,13 +22,12 @@ from parties.referee import Recorder
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.compat_flwr import identify
+from vfl.coordinator import evaluation_steps
 from vfl.errors import DataError
 from vfl.grid import PartyGrid
 from vfl.methods import Method
 from vfl.registry import build
-from vfl.types import ADVERTISER, REFEREE, PartyId, Pool, Role, Step
-
-BATCH = 4096
+from vfl.types import ADVERTISER, REFEREE, PartyId, Pool, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +57,8 @@ class Trained:
             grid.excuse(party)
         method: Method = build("method", self.specs[0].method)
         try:
-            for index, start in enumerate(range(0, rows, BATCH)):
-                size = min(BATCH, rows - start)
-                grid.play(method.evaluate, Step(index, "test", Pool.TEST, start=start, size=size))
+            for index, step in enumerate(evaluation_steps("test", Pool.TEST, rows)):
+                grid.play(method.evaluate, replace(step, index=index))
         finally:
             grid.close()
         return cast(Recorder, seated[REFEREE].player).loose()["scores"]

@@ -247,11 +247,12 @@ class Coordinator:
 
     def _validated(self) -> Iterator[tuple[Phase, Step, bool, bool]]:
         """Yield every round, whether it ends its epoch, and whether a validation follows it."""
-        every, total = self.plan.validate_every, sum(phase.validate for phase, _, _ in self._schedule())
+        every = self.plan.validate_every
+        total = sum(phase.validate for phase, _, _ in self._schedule()) if every else 0
         seen = 0
         for phase, step, ends_epoch in self._schedule():
             seen += phase.validate
-            due = seen == total or seen % every == 0 if every else ends_epoch
+            due = validation_due(every, seen, last=seen == total, ends_epoch=ends_epoch)
             yield phase, step, ends_epoch, phase.validate and due
 
     def _schedule(self) -> Iterator[tuple[Phase, Step, bool]]:
@@ -302,10 +303,21 @@ class Coordinator:
                 raise DataError(f"got zero aligned {pool.value} rows, allowed 1 or more; {advice}", key=key)
 
 
+def validation_due(every: int, seen: int, *, last: bool, ends_epoch: bool) -> bool:
+    """Return whether a validation follows so many rounds: after each epoch for 0, else by count and after the last."""
+    return last or seen % every == 0 if every else ends_epoch
+
+
 def evaluation_steps(phase: str, pool: Pool, rows: int) -> list[Step]:
     """Return the step headers that go over so many rows of a pool once."""
     starts = range(0, rows, EVALUATION_BATCH)
     return [Step(0, phase, pool, start=start, size=min(EVALUATION_BATCH, rows - start)) for start in starts]
+
+
+def phase_rounds(phase: Phase, rows: int) -> int:
+    """Return how many rounds a phase has over so many rows: none over no row."""
+    count = -(-rows // phase.batch_size)
+    return max(phase.epochs * count, phase.min_steps) if count else 0
 
 
 def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
@@ -314,8 +326,7 @@ def phase_steps(phase: Phase, rows: int) -> Iterator[tuple[Step, bool]]:
     An epoch is cut into as few batches of at most `batch_size` rows as hold it, equal to within one row: a remainder of
     a few rows would move the weights as far as a full batch does, and with it every prediction.
     """
-    count = -(-rows // phase.batch_size)
-    total = max(phase.epochs * count, phase.min_steps) if count else 0
+    count, total = -(-rows // phase.batch_size), phase_rounds(phase, rows)
     for taken in range(total):
         epoch, place = divmod(taken, count)
         size, more = divmod(rows, count)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vfl.data.images import cut_pixels
 from vfl.types import Pool
 
 Options = dict[str, Any]
@@ -187,15 +188,8 @@ def fedads(data: Options, steps: int, changed: Mapping[str, Options] | None = No
 
 
 SIDE = range(8)
-QUARTERS = {
-    owner: [f"px_{row}_{column}" for row in rows for column in columns]
-    for owner, rows, columns in (
-        ("publisher_1", SIDE[:4], SIDE[:4]),
-        ("publisher_2", SIDE[:4], SIDE[4:]),
-        ("publisher_3", SIDE[4:], SIDE[:4]),
-        ("advertiser", SIDE[4:], SIDE[4:]),
-    )
-}
+PIXELS = [f"px_{row}_{column}" for row in SIDE for column in SIDE]
+QUARTERS = {owner: list(held) for owner, held in cut_pixels(PIXELS, len(SIDE), len(SIDE), "quadrants").items()}
 """A quarter of the digits' pixels each."""
 
 STUDIES: dict[str, Study] = {

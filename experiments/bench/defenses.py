@@ -95,9 +95,9 @@ def _hooks(member: Any) -> Iterator[tuple[str, Work, Work | None]]:  # noqa: ANN
 def _sending(member: Defense, body: Tensor, batch: Batch) -> Work:
     state = member.init()
     generator = Seeds(0).torch("bench", "send")
-    ctx = SendContext(0, generator, batch.labels, 2, rows=batch.rows, by_class=lambda: _by_class(top, body))
     with Seeds(0).initialising("bench"):
         top = Mlp((64,)).top(DIM, 2)
+    ctx = SendContext(0, generator, batch.labels, 2, rows=batch.rows, by_class=lambda: _by_class(top, body))
 
     def send() -> None:
         nonlocal state

@@ -28,7 +28,7 @@ from parties.judging import open_truth, tested
 from parties.leftovers import pseudo_labels, write_leftover
 from parties.spec import PartySpec
 from vfl import checkpoint
-from vfl.coordinator import Fit
+from vfl.coordinator import Fit, phase_rounds
 from vfl.metrics.utility import Utility, gain
 from vfl.seeds import Seeds
 from vfl.types import Phase, Pool, Role
@@ -71,8 +71,7 @@ def configured(study: Study, arm: Arm, overlap: float, seed: int) -> Config:
 
 def validated(phases: Sequence[Phase], counts: Mapping[Pool, int]) -> int:
     """Return how many rounds of these phases a validation may follow."""
-    over = [phase for phase in phases if phase.validate and phase.pool in counts]
-    return sum(max(phase.epochs * -(-counts[phase.pool] // phase.batch_size), phase.min_steps) for phase in over)
+    return sum(phase_rounds(phase, counts[phase.pool]) for phase in phases if phase.validate and phase.pool in counts)
 
 
 def pool_rows(world: World) -> dict[Pool, int]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from vfl.attacks import Guess
+from vfl.transcript import AdversaryView
 
 
 def dense(widths: Sequence[int], rng: torch.Generator) -> nn.Sequential:
@@ -57,6 +60,21 @@ def classify(
         optimizer.step()
     with torch.no_grad():
         return head(seen).log_softmax(dim=1)
+
+
+def beside_controls(
+    view: AdversaryView, scores: Tensor, held: Mapping[str, Tensor], rng: torch.Generator, steps: int
+) -> Guess:
+    """Return a guess of the class of every aligned row that was not hinted, by `(n, classes)` scores of all.
+
+    Its controls are the scores of `classify` on each of the `(n, d)` inputs that are `held` without training.
+    """
+    known, labels = view.hints.rows, view.hints.labels
+    controls = {name: classify(each, known, labels, view.classes, rng, steps=steps) for name, each in held.items()}
+    rows = torch.arange(len(scores))
+    kept = ~torch.isin(rows, known)
+    controls = {name: each[kept] for name, each in controls.items()}
+    return Guess("labels", torch.zeros_like(rows[kept]), rows[kept], scores[kept], controls=controls)
 
 
 def regress(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vfl.attacks import Guess, Needs
-from vfl.attacks._heads import classify
+from vfl.attacks._heads import beside_controls, classify
 from vfl.attacks._own import embeddings, without_training
 from vfl.seeds import Seeds
 from vfl.transcript import AdversaryView
@@ -79,13 +79,8 @@ class EmbeddingExtension:
         known, labels, classes = view.hints.rows, view.hints.labels, view.classes
         seen = embeddings(view)
         free = seen.shape[1] - self._decoys(seen.shape[1]).shape[1]
-        held = without_training(view)
         scores = classify(seen[:, :free], known, labels, classes, rng, steps=self.steps)
-        controls = {name: classify(each, known, labels, classes, rng, steps=self.steps) for name, each in held.items()}
-        rows = torch.arange(len(seen))
-        kept = ~torch.isin(rows, known)
-        told = {name: each[kept] for name, each in controls.items()}
-        return Guess("labels", torch.zeros_like(rows[kept]), rows[kept], scores[kept], controls=told)
+        return beside_controls(view, scores, without_training(view), rng, self.steps)
 
     def _decoys(self, width: int) -> Tensor:
         """Return `(DRAWS, k)` decoys for the last k coordinates: `share` of the width, one at least left free."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vfl.attacks import Guess, Needs, ReceiveContext, SendContext, State, Verdict
+from vfl.attacks._own import WIDEST
 from vfl.attacks._tampering import no_rows
 from vfl.attacks._victim import victim
 from vfl.errors import ThreatError
@@ -22,7 +23,7 @@ from vfl.types import Batch, Kind, Role
 OWN = Seeds(b"feature-space hijacking")
 """The attacker's own randomness: it is the attacker's to choose, and after the run it draws the same again."""
 
-HIDDEN, PILOT_BATCH, WIDEST = 64, 128, 100
+HIDDEN, PILOT_BATCH = 64, 128
 DECAY, SQUARE_DECAY, TINY = 0.5, 0.9, 1e-8
 """Adam's moments as networks that play against each other are usually trained."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vfl.attacks import Guess, Needs
-from vfl.attacks._heads import batches, classify, dense, standardise
+from vfl.attacks._heads import batches, beside_controls, classify, dense, standardise
 from vfl.attacks._own import columns, embeddings, fresh_embeddings
 from vfl.transcript import AdversaryView
 
@@ -64,11 +64,7 @@ class ModelCompletion:
         else:
             scores = classify(seen, known, labels, classes, rng, steps=self.steps)
         held = {"random_bottom": fresh_embeddings(view), "own_columns": columns(view)}
-        controls = {name: classify(each, known, labels, classes, rng, steps=self.steps) for name, each in held.items()}
-        rows = torch.arange(len(seen))
-        kept = ~torch.isin(rows, known)
-        controls = {name: each[kept] for name, each in controls.items()}
-        return Guess("labels", torch.zeros_like(rows[kept]), rows[kept], scores[kept], controls=controls)
+        return beside_controls(view, scores, held, rng, self.steps)
 
     def _mixmatch(self, seen: Tensor, known: Tensor, labels: Tensor, classes: int, rng: torch.Generator) -> Tensor:
         head = dense([seen.shape[1], classes], rng)

@@ -14,7 +14,7 @@ import pandas as pd
 from vfl.data import Described
 from vfl.data.checks import check_columns, check_label
 from vfl.data.keys import PackedKeys
-from vfl.data.tables import Seen, as_numbers, as_texts, batches, column, header, parsed
+from vfl.data.tables import Seen, as_numbers, as_texts, batches, column, header, parsed, stamp_of
 from vfl.errors import DataError
 from vfl.types import ADVERTISER, REFEREE, PartyId
 
@@ -131,7 +131,7 @@ class CsvTable:
         if self.known is not None:
             return self.known
         path = resolve(self.file, root)
-        return _describe(self, path, (*_stamp(path), tuple(sorted(self.types.items()))))
+        return _describe(self, path, (*stamp_of(path), tuple(sorted(self.types.items()))))
 
     def read(self, columns: Sequence[str], root: Path | None) -> pd.DataFrame:
         """Return these columns of this party's rows: float64 if numeric, text if categorical, NaN where missing."""
@@ -171,7 +171,7 @@ class CsvTable:
         return keys if kept.rows is None else keys.at(kept.rows)
 
     def _kept(self, path: Path) -> Kept:
-        return _kept(path, _stamp(path), self.key, self.duplicates)
+        return _kept(path, stamp_of(path), self.key, self.duplicates)
 
     def described(self, path: Path) -> Described:
         """Return what `describe` does, by reading the file."""
@@ -257,11 +257,6 @@ def _kept(path: Path, stamp: tuple[int, int], key: str, duplicates: Duplicates) 
     if duplicates == "error":
         _refuse_duplicates(keys, codes, key, path, "remove {} rows, or set data.duplicates=first or last")
     return Kept(len(keys), np.flatnonzero(~codes.duplicated(keep=duplicates).to_numpy()))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    stamp = path.stat()
-    return stamp.st_mtime_ns, stamp.st_size
 
 
 def resolve(file: str, root: Path | None) -> Path:

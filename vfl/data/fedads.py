@@ -16,7 +16,7 @@ from vfl.data import Described
 from vfl.data.checks import check_columns
 from vfl.data.keys import PackedKeys
 from vfl.data.layout import Place
-from vfl.data.tables import batches, column, rows
+from vfl.data.tables import batches, column, rows, stamp_of
 from vfl.errors import DataError
 from vfl.types import ADVERTISER, PartyId
 
@@ -163,7 +163,7 @@ class FedadsTable:
 
     def _kept(self, root: Path | None) -> Kept:
         files = tuple(path for path, _ in self._files(root))
-        return _kept(files, tuple(_stamp(path) for path in files), self.duplicates)
+        return _kept(files, tuple(stamp_of(path) for path in files), self.duplicates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +204,6 @@ def _keys(*files: Path) -> PackedKeys:
         parts.append(keys)
         start += len(frame)
     return PackedKeys(parts)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    stamp = path.stat()
-    return stamp.st_mtime_ns, stamp.st_size
 
 
 def _unwrapped(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:

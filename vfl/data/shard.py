@@ -83,7 +83,7 @@ class LocalTable:
         """
         names, start = [*self.numeric, *self.categorical], 0
         filled = dict.fromkeys(names, False)
-        for frame in _batches(_table(self.shard), names, _root(self.shard)):
+        for frame in frames(_table(self.shard), names, _root(self.shard)):
             filled = {name: known or bool(frame[name].notna().any()) for name, known in filled.items()}
             yield frame if self.held is None else _held(frame, self.held, start)
             start += len(frame)
@@ -185,7 +185,8 @@ def _table(shard: Shard) -> Source:
     return cast(Keyed, source).of(shard.party, shard.known) if shard.keyed else source
 
 
-def _batches(table: Source, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+def frames(table: Source, columns: Sequence[str], root: Path | None) -> Iterator[pd.DataFrame]:
+    """Yield these columns of a table some rows at a time, where it can be read so, else whole."""
     return table.batches(columns, root) if isinstance(table, Batched) else iter([table.read(columns, root)])
 
 

@@ -161,12 +161,11 @@ class CrossViewAdvertiser:
 
     def _estimated(self, party: PartyId, body: Tensor, keys: Tensor) -> Embeddings:
         """Return all parties' embeddings of rows that one party holds: its own, and estimates of the others'."""
-        found = dict[PartyId, Tensor]()
-        for other in self._desk.widths:
-            pair = self._pair(party, other, keys)
-            made = pair.estimate(pair.weights(body, self._options.temperature, None))
-            found[other] = body if other == party else made
-        return found
+        pairs = {other: self._pair(party, other, keys) for other in self._desk.widths if other != party}
+        made = {
+            other: pair.estimate(pair.weights(body, self._options.temperature, None)) for other, pair in pairs.items()
+        }
+        return {other: made.get(other, body) for other in self._desk.widths}
 
     def _pair(self, party: PartyId, other: PartyId, keys: Tensor) -> Pair:
         return Pair(self._halves, self._seen[party][keys], self._seen[other][keys])
