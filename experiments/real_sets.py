@@ -184,7 +184,9 @@ def _missing(name: str) -> str:
 
 
 def _stored() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.is_file() else []
+    """Return the rows that are there; those of an earlier rule, without trees, are none."""
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.is_file() else []
+    return [row for row in rows if "trees" in row]
 
 
 if __name__ == "__main__":
