@@ -57,14 +57,14 @@ MAIN: dict[str, Arm] = {
     "risa": risa(),
     "oracle": Arm("oracle", {}, ALIGNED),
 }
-EVERY = {"share_first": 1.0, "share_last": 1.0}
+EVERY, NONE = {"share_first": 1.0, "share_last": 1.0}, {"share_first": 0.0, "share_last": 0.0}
 ABLATIONS: dict[str, Arm] = {
     "risa, trusted to .9": risa(least_precision=0.9, **EVERY),
     "risa, trusted to .8": risa(least_precision=0.8, **EVERY),
     "risa, trusted to .9, weight 1": risa(least_precision=0.9, publisher_weight=1.0, **EVERY),
     "risa, trusted to .9, regression": risa(least_precision=0.9, **EVERY, **refitted("regression")),
     "risa, heads not taught apart": Arm("risa", {"rounds": ROUNDS, "head_steps": 0}, UNTAUGHT),
-    "risa, no publisher rows": risa(share_first=0.0, share_last=0.0),
+    "risa, no publisher rows": risa(**NONE),
     "risa, all publisher rows": risa(**EVERY),
     "risa, confidence": risa(select_by="confidence"),
     "risa, entropy": risa(select_by="entropy"),
@@ -88,12 +88,27 @@ ABLATIONS: dict[str, Arm] = {
     "advonly, regression": Arm("advonly", refitted("regression"), STEPS),
     "advonly, diffusion": Arm("advonly", DIFFUSION, STEPS),
 }
+WITHOUT: dict[str, Arm] = {
+    "no publisher rows, heads not taught apart": Arm("risa", {"rounds": ROUNDS, "head_steps": 0, **NONE}, UNTAUGHT),
+    "no publisher rows, heads taught apart alone": risa(evidence_weight=0.0, **NONE),
+    "no publisher rows, no heads": Arm(
+        "risa", {"rounds": ROUNDS, "head_steps": 0, "evidence_weight": 0.0, **NONE}, UNTAUGHT
+    ),
+    "no publisher rows, divergence 0": risa(divergence=0.0, **NONE),
+}
+"""What RISA does besides choosing publishers' rows, switch by switch: the heads' loss beside the top's, and rounds that
+teach the heads on aligned rows alone."""
+
+CROSS_VIEW: dict[str, Arm] = {"fedcvt": Arm("fedcvt", {}, STEPS)}
+"""The nearest to co-training where no unlabelled row has two real views: three classifiers, of each view and of both,
+label rows whose other view is made up."""
+
 FEDADS: dict[str, Arm] = {
     "heuristic": Arm("heuristic", {}, {"min_steps": (0.5, None)}),
     "ss_vfl": Arm("ss_vfl", {}, PRETRAINED),
     "vfl_mpd": Arm("vfl_mpd", {}, {"pretrain_epochs": (0.5, Pool.TRAIN), EPOCHS: (0.5, Pool.TRAIN)}),
     "fedhssl": Arm("fedhssl", {}, PRETRAINED),
-    "fedcvt": Arm("fedcvt", {}, STEPS),
+    **CROSS_VIEW,
     "jpl": Arm("jpl", {}, {EPOCHS: (1.0, Pool.LABELLED)}),
     "diffu_at": Arm("diffu_at", {}, {"min_steps": (0.5, None)}),
     "diffu_at, cross-fitted": Arm("diffu_at", {"cross_fit": True}, {"min_steps": (0.5, None)}),
@@ -104,7 +119,7 @@ FEDADS: dict[str, Arm] = {
 }
 PUBLISHERS: dict[str, Arm] = {
     "risa, early": Arm("risa", {"rounds": ROUNDS}, EARLY),
-    "risa, early, no publisher rows": Arm("risa", {"rounds": ROUNDS, "share_first": 0.0, "share_last": 0.0}, EARLY),
+    "risa, early, no publisher rows": Arm("risa", {"rounds": ROUNDS, **NONE}, EARLY),
     "risa, early, all publisher rows": Arm("risa", {"rounds": ROUNDS, "publisher_weight": 1.0, **EVERY}, EARLY),
 }
 """RISA with a short warm-up: where few rows are labelled at all, a longer one overfits before any row is chosen."""
@@ -117,7 +132,7 @@ FUSIONS: dict[str, Arm] = {
 }
 """Rules of fusion where there are more than two opinions; RISA's own fuses pair by pair, in the parties' order."""
 
-ARMS = {**MAIN, **ABLATIONS, **FEDADS, **PUBLISHERS, **FUSIONS}
+ARMS = {**MAIN, **ABLATIONS, **WITHOUT, **FEDADS, **PUBLISHERS, **FUSIONS}
 
 
 @dataclass(frozen=True)
@@ -150,6 +165,8 @@ RISA_TIERS = (
     (("vanilla", "local_all", "advonly", "risa"), REST),
     (tuple(ABLATIONS), FEW[1:]),
     (tuple(ABLATIONS), FEW[:1]),
+    ((*WITHOUT, *CROSS_VIEW), FEW),
+    (("risa, no publisher rows",), REST),
 )
 PICTURES = (
     "risa, trusted to .9",
@@ -160,9 +177,9 @@ PICTURES = (
     "risa, imputed party votes",
     "risa, labels unknown",
 )
-"""Ablations on pictures, where a run takes a minute."""
+"""The ablations wanted first of pictures, where a run takes half a minute."""
 
-PICTURE_TIERS = (*RISA_TIERS[:2], (PICTURES, FEW[:1]), (PICTURES, FEW[1:]))
+PICTURE_TIERS = (*RISA_TIERS[:2], (PICTURES, FEW[:1]), (PICTURES, FEW[1:]), *RISA_TIERS[4:5], *RISA_TIERS[2:4])
 PUBLISHER_ARMS = (
     "vanilla",
     "advonly",
@@ -198,7 +215,7 @@ STUDIES: dict[str, Study] = {
     "quarters": Study(
         {"data": {"name": "digits"}, "split": QUARTERS},
         480,
-        (((*MAIN, *FUSIONS, "risa, no publisher rows"), (0.05, 0.2)),),
+        (((*MAIN, *FUSIONS, "risa, no publisher rows", *WITHOUT), (0.05, 0.2)),),
         5,
         "accuracy",
     ),

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from experiments.bench.arms import ABLATIONS, FEDADS, FUSIONS, MAIN, STUDIES
+from experiments.bench.arms import ABLATIONS, CROSS_VIEW, FEDADS, FUSIONS, MAIN, STUDIES, WITHOUT
 from experiments.bench.methods import Row
 from experiments.bench.rows import read_rows
 
@@ -60,8 +60,9 @@ def risa_tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
         tables[f"{name} precision"] = list(precision(own))
         tables[f"{name} missing"] = missing(name, own)
     four = rows["quarters"]
-    tables["quarters main"] = list(by_overlap(four, "accuracy", (*MAIN, *FUSIONS, "risa, no publisher rows")))
-    tables["quarters fusions"] = list(beside_risa(four, "accuracy", (*FUSIONS, "risa, no publisher rows", "advonly")))
+    others = (*FUSIONS, "risa, no publisher rows", *WITHOUT)
+    tables["quarters main"] = list(by_overlap(four, "accuracy", (*MAIN, *others)))
+    tables["quarters fusions"] = list(beside_risa(four, "accuracy", (*others, "advonly")))
     tables["quarters precision"] = list(precision(four))
     tables["quarters missing"] = missing("quarters", four)
     strong = rows["publisher_synthetic"]
@@ -155,7 +156,7 @@ def ablations(rows: Sequence[Row], metric: str) -> Iterator[str]:
     """Yield each ablation's figure and its paired difference to RISA's, where few rows are aligned."""
     few = [overlap for overlap in _overlaps(rows) if overlap in (0.01, 0.05)]
     yield from _head([metric, *(f"{overlap:.0%}{what}" for overlap in few for what in ("", " less risa"))])
-    for arm in ("risa", "advonly", *ABLATIONS):
+    for arm in ("risa", "advonly", *ABLATIONS, *WITHOUT, *CROSS_VIEW):
         cells: list[str] = []
         for at in few:
             own = values(rows, arm, at, metric)
