@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from experiments import apart
 from experiments.asked_needs import needs_of
+from experiments.cutting import cut_rows, reads_rows
 from experiments.problems import refusal
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
@@ -21,17 +22,15 @@ from parties.survey import Survey, survey, survey_apart
 from vfl.align import Aligner, Foretold
 from vfl.coordinator import Plan
 from vfl.data import Described, Keyed, Located, Source
-from vfl.data.checks import check_columns, check_split
+from vfl.data.checks import check_split
 from vfl.data.cut import RowCut, Shard
 from vfl.data.partition import partition
-from vfl.data.shard import frames, official_test
-from vfl.data.tables import column
-from vfl.data.timing import by_time
+from vfl.data.shard import frames
 from vfl.errors import ConfigError, DataError, ThreatError
 from vfl.grid import Roster
 from vfl.identity import drawn, stored
 from vfl.methods import Method
-from vfl.registry import build, find
+from vfl.registry import build
 from vfl.seeds import Seeds
 from vfl.store import recorded_bytes
 from vfl.types import PartyId, Role
@@ -68,7 +67,7 @@ def open_world(config: Config) -> World:
     """
     keyed = isinstance(build("data", config.data.member), Keyed)
     measured = config.split is not None and config.split.columns is None
-    reads = keyed or measured or isinstance(config.holdout.by, dict)
+    reads = keyed or measured or reads_rows(config)
     return cast(World, apart.describe(config)) if reads and config.backend == "ray" else read_world(config)
 
 
@@ -82,7 +81,7 @@ def read_world(config: Config) -> World:
     ordered[ADVERTISER] = columns[ADVERTISER]
     _check_parties(config, tuple(ordered))
     _check_classes(config, described)
-    cut = _cut(config, source, tables.get(ADVERTISER, described), path, tuple(ordered)[:-1])
+    cut = cut_rows(config, source, tables.get(ADVERTISER, described), path, tuple(ordered)[:-1])
     located = source.located(path) if isinstance(source, Located) else config.data.options
     named = {"name": config.data.name, **located}
     world = World(described, ordered, cut, path, named, isinstance(source, Keyed), tables)
@@ -251,25 +250,6 @@ def check_transcript(config: Config, world: World) -> None:
         raise ConfigError(f"got {got}, allowed {config.record.max_mb}; {advice}", key="record.max_mb")
 
 
-def _cut(
-    config: Config, source: Source, described: Described, root: Path | None, publishers: tuple[PartyId, ...]
-) -> RowCut:
-    test_rows, valid_rows = official_test(source, root) if config.holdout.by == "official" else b"", b""
-    if isinstance(config.holdout.by, dict):
-        test_rows, valid_rows = _by_time(config, source, described, root)
-    return RowCut(
-        rows=described.rows,
-        seed=Seeds(config.seed).at("split"),
-        test=config.holdout.test,
-        valid=config.holdout.valid,
-        overlap=1.0 if getattr(find("method", config.method.name), "all_aligned", False) else config.align.overlap,
-        leftover=config.align.leftover,
-        publishers=publishers,
-        test_rows=test_rows,
-        valid_rows=valid_rows,
-    )
-
-
 def _columns(config: Config, source: Source, described: Described, root: Path | None) -> dict[PartyId, tuple[str, ...]]:
     """Return each party's columns: as written, as the data set cuts itself, or as a partition deals them."""
     if config.split is None or config.split.columns is not None:
@@ -303,13 +283,6 @@ def _columns_of_files(
     for party, names in config.split.columns.items():
         _check_columns(party, tuple(names), tables[party].columns)
     return {party: tuple(names) for party, names in config.split.columns.items()}
-
-
-def _by_time(config: Config, source: Source, described: Described, root: Path | None) -> tuple[bytes, bytes]:
-    name = cast("dict[str, str]", config.holdout.by)["time"]
-    check_columns([name], (*described.columns, *described.times), where="holdout.by.time")
-    table = source.of(ADVERTISER, described) if isinstance(source, Keyed) else source
-    return by_time(column(table.read([name], root), name), name, config.holdout.test, config.holdout.valid)
 
 
 def _shard(config: Config, world: World, party: PartyId, role: Role) -> Shard | None:

@@ -40,11 +40,11 @@ def not_plain(key: str, value: object) -> tuple[str, str] | None:
 
 
 def check_holdout_by(value: object) -> object:
-    """Return how test rows are chosen: `random`, `official` or `{time: COLUMN}`."""
+    """Return how test rows are chosen: `random`, `stratified`, `official` or `{time: COLUMN}`."""
     if isinstance(value, Mapping) and list(value) == ["time"] and isinstance(value["time"], str) and value["time"]:
         return dict(value)
-    if value not in ("random", "official"):
-        refuse([("", refusal(value, "random, official or {time: COLUMN}", "write one of these"))])
+    if value not in ("random", "stratified", "official"):
+        refuse([("", refusal(value, "random, stratified, official or {time: COLUMN}", "write one of these"))])
     return value
 
 

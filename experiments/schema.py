@@ -94,7 +94,8 @@ class DataSpec(Spec):
 class Holdout(Section):
     """Which rows are kept for the test and for validation, as shares of all rows.
 
-    `by` is `random`, `official` (the set's own test rows, whatever `test` says) or `{time: COLUMN}` (the latest rows).
+    `by` is `random`, `stratified` (the same shares of each class), `official` (the set's own test rows, whatever
+    `test` says) or `{time: COLUMN}` (the latest rows).
     """
 
     test: float = Field(0.25, gt=0, lt=1)
@@ -105,7 +106,7 @@ class Holdout(Section):
         WithJsonSchema(
             {
                 "anyOf": [
-                    {"enum": ["random", "official"]},
+                    {"enum": ["random", "stratified", "official"]},
                     {
                         "type": "object",
                         "properties": {"time": {"type": "string"}},
@@ -148,10 +149,14 @@ class Split(Spec):
 
 
 class AlignSpec(Spec):
-    """How rows are aligned, which share of the training rows all parties hold, and who keeps each of the others."""
+    """How rows are aligned, which share of the training rows all parties hold, and who keeps each of the others.
+
+    `stratified` keeps that share of each class, for sets that are cut here; not for files that parties bring.
+    """
 
     name: str = Field("auto", min_length=1)
     overlap: float = Field(1.0, ge=0, le=1)
+    stratified: bool = False
     leftover: Annotated[
         str | dict[str, float],
         PlainValidator(check_leftover),

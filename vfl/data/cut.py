@@ -60,6 +60,8 @@ class RowCut:
     advertiser: PartyId = "advertiser"
     test_rows: bytes = field(default=b"", repr=False)
     valid_rows: bytes = field(default=b"", repr=False)
+    common_rows: bytes = field(default=b"", repr=False)
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         _require(self.rows >= 1, "data", f"got {self.rows} rows, allowed one or more; check the data file")
@@ -67,7 +69,8 @@ class RowCut:
             _require(0 <= share < 1, key, f"got {share}, allowed 0 to below 1; write a share of all rows")
         _require(0 <= self.overlap <= 1, "align.overlap", f"got {self.overlap}, allowed 0 to 1; write a share")
         packed = {len(pack(np.zeros(self.rows))), 0}
-        for key, bits in (("holdout.test", self.test_rows), ("holdout.valid", self.valid_rows)):
+        masks = (("holdout.test", self.test_rows), ("holdout.valid", self.valid_rows), ("align", self.common_rows))
+        for key, bits in masks:
             _require(len(bits) in packed, key, f"got a mask of {len(bits)} bytes, allowed {max(packed)}; pack all rows")
         _require(
             len(set(self.parties)) == len(self.parties),
@@ -89,7 +92,7 @@ class RowCut:
         pools = np.zeros(self.rows, np.int8)
         for code, bits in ((VALID, self.valid_rows), (TEST, self.test_rows)):
             if bits:
-                pools[np.unpackbits(np.frombuffer(bits, np.uint8), count=self.rows).astype(bool)] = code
+                pools[self._mask(bits)] = code
         order = Seeds(self.seed).numpy("pools").permutation(self.rows)
         for code, bits, share in ((TEST, self.test_rows, self.test), (VALID, self.valid_rows, self.valid)):
             if not bits:
@@ -103,26 +106,30 @@ class RowCut:
         """Return `(rows,)` int16: -1 where all hold the row, else the index in `parties` of the one that does."""
         holders = np.full(self.rows, ALL, np.int16)
         train = np.flatnonzero(self.pools() == TRAIN)
-        holders[train] = self.deal(train.size)
+        holders[train] = self.deal(train.size, self._mask(self.common_rows)[train] if self.common_rows else None)
         return holders
 
-    def deal(self, count: int) -> np.ndarray:
-        """Return `(count,)` int16 for that many training rows: -1 where all hold the row, else who alone keeps it."""
+    def deal(self, count: int, common: np.ndarray | None = None) -> np.ndarray:
+        """Return `(count,)` int16 for that many training rows: -1 where all hold the row, else who alone keeps it.
+
+        `common`, `(count,)` bool, says which rows stay common; without it they are drawn.
+        """
         holders = np.full(count, ALL, np.int16)
         order = Seeds(self.seed).numpy("overlap").permutation(count)
-        loose = order[round(self.overlap * count) :]
+        loose = order[round(self.overlap * count) :] if common is None else order[~common[order]]
         ends = np.rint(np.cumsum(self._shares()) * loose.size).astype(np.int64)
         for party, rows in enumerate(np.split(loose, ends[:-1])):
             holders[rows] = party
         return holders
 
     def fixed(self) -> np.ndarray:
-        """Return `(rows,)` bool: validation and test rows that a mask names, so no random draw chose them.
+        """Return `(rows,)` bool: validation and test rows that were not drawn at random but named.
 
         A row among them that not all parties hold is left out altogether: it may lie after the rows that train.
         """
         pools = self.pools()
-        return ((pools == TEST) & bool(self.test_rows)) | ((pools == VALID) & bool(self.valid_rows))
+        named = ((pools == TEST) & bool(self.test_rows)) | ((pools == VALID) & bool(self.valid_rows))
+        return named & (not self.drawn)
 
     def held_by(self, party: PartyId) -> np.ndarray:
         """Return `(n,)` int64, ascending: the rows of the source that `party` holds."""
@@ -130,6 +137,9 @@ class RowCut:
         _require(party in self.parties, "split", f"got {party!r}, allowed {known}; check the party ids")
         holders = self.holders()
         return np.flatnonzero((holders == ALL) | (holders == self.parties.index(party))).astype(np.int64)
+
+    def _mask(self, bits: bytes) -> np.ndarray:
+        return np.unpackbits(np.frombuffer(bits, np.uint8), count=self.rows).astype(bool)
 
     def _shares(self) -> np.ndarray:
         shares = self.leftover if isinstance(self.leftover, Mapping) else self._named_shares(self.leftover)
