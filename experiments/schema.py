@@ -7,6 +7,7 @@ Its options are kept as they are here; `experiments.checks` asks the member itse
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -151,12 +152,13 @@ class Split(Spec):
 class AlignSpec(Spec):
     """How rows are aligned, which share of the training rows all parties hold, and who keeps each of the others.
 
-    `stratified` keeps that share of each class, for sets that are cut here; not for files that parties bring.
+    `stratified` keeps that share of each class, for sets that are cut here; not for files that parties bring. A
+    resolved configuration names it where it is set, so that other runs keep their ids.
     """
 
     name: str = Field("auto", min_length=1)
     overlap: float = Field(1.0, ge=0, le=1)
-    stratified: bool = False
+    stratified: bool = Field(False, exclude_if=operator.not_)
     leftover: Annotated[
         str | dict[str, float],
         PlainValidator(check_leftover),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from harness import config
 
+from experiments.config import resolved
 from experiments.plan import open_world
 from vfl.data.cut import ALL, TEST, TRAIN, VALID, RowCut, pack
 from vfl.data.stratified import common_by_class, held_out_by_class, spread
@@ -86,6 +87,11 @@ def test_a_run_asks_for_it():
     common = (other.cut.holders() == ALL) & (other.cut.pools() == TRAIN)
     train = labels[other.cut.pools() == TRAIN]
     assert labels[common].sum() == pytest.approx(0.1 * train.sum(), abs=2)
+
+
+def test_runs_that_do_not_ask_keep_their_configuration():
+    assert "stratified" not in resolved(config())["align"]
+    assert resolved(config(align={"stratified": True}))["align"]["stratified"] is True
 
 
 def test_no_row_left_is_refused():

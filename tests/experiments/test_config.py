@@ -163,7 +163,10 @@ BAD = [
     ("train: 3", "train: got 3, allowed a mapping of keys"),
     ("backend: rya", "backend: got 'rya', allowed ray or local; did you mean 'ray'?"),
     ("wire: {codec: f32}", "wire.codec: got 'f32', allowed raw, f16 or int8"),
-    ("holdout: {by: {tim: day}}", "holdout.by: got {'tim': 'day'}, allowed random, stratified, official or {time: COLUMN}"),
+    (
+        "holdout: {by: {tim: day}}",
+        "holdout.by: got {'tim': 'day'}, allowed random, stratified, official or {time: COLUMN}",
+    ),
     ("holdout: {test: .7, valid: .3}", "holdout.valid: got 1.0, allowed test + valid below 1"),
     ("split: {publisher: [a]}", "split: got ['publisher'], allowed exactly one party named 'advertiser'; add"),
     ("split: {publisher: [a], advertizer: [b]}", "split: got ['publisher', 'advertizer'], allowed exactly one party"),
