@@ -103,6 +103,23 @@ def test_chosen_rows_are_labelled_better_than_the_others(tmp_path):
     assert found["precision_selected"] > found["precision_rejected"] + 0.1
 
 
+@pytest.mark.parametrize("per_class", [False, True])
+def test_chosen_rows_of_the_generator_are_labelled_better_than_the_others(tmp_path, per_class):
+    """Purchases whose truth is known; a share of each class, so that the gap is more than choosing the common class."""
+    signal = {"publisher": 3.0, "advertiser": 0.5, "joint": 0.0}
+    asked = config(
+        data={"name": "synthetic_ads", "rows": 5000, "cvr": 0.4, "signal": signal},
+        method={"name": "risa", "warm_steps": 80, "round_steps": 10, "rounds": 2, "per_class": per_class},
+        align={"overlap": 0.2, "leftover": "publisher"},
+        train={"epochs": 1, "batch_size": 256},
+    )
+    found = figures(asked, tmp_path)["method"]
+    both = found["selected"] + found["rejected"]
+    error = math.sqrt(0.25 / found["selected"] + 0.25 / found["rejected"])
+    assert both == open_world(asked).cut.holders().tolist().count(0)
+    assert found["precision_selected"] - found["precision_rejected"] > 2 * error
+
+
 def test_precision_is_what_the_truth_says(tmp_path):
     """Notes of our own making, in which every chosen row is right and every other one is wrong."""
     from parties.leftovers import LEFTOVER_FILE, pseudo_labels
