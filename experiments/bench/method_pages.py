@@ -136,7 +136,13 @@ def pairs(rows: Sequence[Row], metric: str) -> Iterator[str]:
     overlaps = _overlaps(rows)
     yield from _head([f"{metric}, paired", *(f"{overlap:.0%}" for overlap in overlaps)])
     against = [(arm, "vanilla") for arm in ("local_all", "advonly", "risa", "oracle")]
-    for ours, theirs in [*against, ("risa", "advonly"), ("risa", "local_all"), ("advonly", "local_all")]:
+    against += [
+        ("risa", "advonly"),
+        ("risa", "local_all"),
+        ("advonly", "local_all"),
+        ("risa", "risa, no publisher rows"),
+    ]
+    for ours, theirs in against:
         cells = [difference(values(rows, ours, at, metric), values(rows, theirs, at, metric)) for at in overlaps]
         yield _line([f"{ours} - {theirs}", *cells])
 
