@@ -19,6 +19,7 @@ from experiments.run import data_hash
 from parties.entry import Limits
 from parties.judging import judge, open_truth
 from parties.local import make_party
+from parties.settle import leftover
 from vfl import checkpoint
 from vfl.align import Alignment
 from vfl.data.csv import Csv, _cached
@@ -178,6 +179,29 @@ def test_time_holdout_is_over_the_advertisers_rows(pair, tmp_path):
     order = checkpoint.load(tmp_path / "run" / "referee" / "order.safetensors")[0]["order"]
     late = np.flatnonzero(cut.pools() == 2)
     assert set(order[order[:, 1] == 2][:, 0].tolist()) <= set(late.tolist())
+
+
+@pytest.mark.parametrize(("by", "kept"), [("random", 80), ("stratified", 80), ({"time": "visits"}, None)])
+def test_rows_drawn_for_a_test_train_where_only_the_advertiser_holds_them(pair, tmp_path, by, kept):
+    """By time they do not: they lie after the rows that train."""
+    folder, _, own = pair
+    asked = config(
+        data=spec(folder), align={"name": "plain"}, holdout={"by": by}, train={"epochs": 1, "batch_size": 32}
+    )
+    train(asked, tmp_path / "run")
+    cut, shard = open_world(asked).cut, shard_of(asked, "advertiser")
+    _, found = open_truth(shard, str(tmp_path / "run" / "referee"), 2)
+    late = (cut.pools() > 0) & own["id"].isin([f"user-{place}" for place in range(320, 400)]).to_numpy()
+    assert len(leftover(shard, torch.from_numpy(load_ids(shard)), found)) == (kept or 80 - late.sum())
+    if by == "stratified":
+        tested = own["y"][cut.pools() == 2]
+        assert tested.sum() == pytest.approx(own["y"].mean() * len(tested), abs=2)
+
+
+def test_what_is_common_cannot_be_drawn_by_class_of_files(pair):
+    folder, _, _ = pair
+    with pytest.raises(ConfigError, match=r"align\.stratified: got true for csv, allowed for sets that are cut here"):
+        open_world(config(data=spec(folder), align={"stratified": True}))
 
 
 def test_many_publishers_each_bring_a_file(tmp_path):
