@@ -110,7 +110,9 @@ def store(rows: list[dict[str, Any]]) -> None:
     rows.sort(key=lambda row: (order.index(row["set"]), row["seed"]))
     ROWS.parent.mkdir(parents=True, exist_ok=True)
     ROWS.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-    TABLE.write_text(INTRODUCTION + "".join(f"{line}\n" for line in table(rows)), encoding="utf-8")
+    TABLE.write_text(
+        INTRODUCTION + "".join(f"{line}\n" for line in [*table(rows), "", verdict(rows)]), encoding="utf-8"
+    )
 
 
 def measure(name: str, seed: int) -> dict[str, Any]:
@@ -164,14 +166,33 @@ def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return in words where joint is ahead of alone, and where trees on the advertiser's columns are ahead of joint."""
+    ahead, level, beaten = list[str](), list[str](), list[str]()
+    for name in dict.fromkeys(row["set"] for row in rows):
+        own = [row for row in rows if row["set"] == name]
+        gains = [row["joint"] - row["alone"] for row in own]
+        (ahead if np.mean(gains) > half_width(gains) else level).append(f"{name} ({interval(gains, sign=True)})")
+        if own[0]["trees"] and np.mean([row["trees"][0] - row["joint"] for row in own]) > 0:
+            beaten.append(name)
+    said = f"Joint is ahead of alone, its interval above 0, on {len(ahead)} of {len(ahead) + len(level)} sets"
+    rest = f"; not on {', '.join(level)}" if level else ""
+    trees = f"on {', '.join(beaten)}" if beaten else "on no set"
+    return f"{said}{rest}. Trees on the advertiser's columns alone are ahead of the joint network {trees}."
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Return half of the 95 % t-interval of a mean over seeds; infinite for one seed."""
+    if len(values) < 2:
+        return math.inf
+    return float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
 def interval(values: Sequence[float], *, sign: bool = False) -> str:
     """Return a mean and its 95 % t-interval over seeds."""
     mean = float(np.mean(values))
     shown = f"{mean:+.3f}" if sign else f"{mean:.3f}"
-    if len(values) < 2:
-        return shown
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return f"{shown} ± {half:.3f}"
+    return shown if len(values) < 2 else f"{shown} ± {half_width(values):.3f}"
 
 
 def _missing(name: str) -> str:
