@@ -37,7 +37,7 @@ from vfl.methods import Method, Parts
 from vfl.registry import build, find
 from vfl.store import TranscriptWriter
 from vfl.types import Batch, Envelope, Hop, Kind, PartyId, Pool, Role, Step
-from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, read_step
+from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, read_step
 
 OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
 """What a party answers itself, whatever its player."""
@@ -113,7 +113,7 @@ class Party:
 
         A message that was acted on before is answered again and changes nothing.
         """
-        self.entry.admit(message.content)
+        records = self.entry.admit(message.content)
         self._require_met()
         step, names = read_step(message.content)
         before = self.entry.answered(step.index, names, message.content)
@@ -122,7 +122,7 @@ class Party:
         hops = [self._hop(name) for name in names]
         check_round(self.spec.party, step.phase, self.prepared)
         self.schedule.check(step, names)
-        received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
+        received = [self.inbox.receive(step.index, key, record) for key, record in records.items()]
         content = self._act(step, hops, received)
         self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)
@@ -275,6 +275,8 @@ class Party:
         return hop
 
     def _mail(self, step: Step, hop: Hop, received: Sequence[Envelope]) -> Mail:
+        if not hop.takes:
+            return {}
         kinds = {self.hops[name].gives for name in hop.takes}
         found = {envelope.src: envelope for envelope in received if envelope.kind in kinds}
         if not self.absent or Kind.EMBEDDING not in kinds:
@@ -297,6 +299,8 @@ class Party:
     def _send(self, hop: Hop, step: Step, outgoing: Outgoing) -> list[tuple[str, ArrayRecord]]:
         if outgoing.bodies and hop.gives is None:
             raise WireError(f"handler {hop.handler!r} sends bodies, but its hop {hop.name!r} gives nothing")
+        if not outgoing.bodies:
+            return []
         about = _EMPTY if outgoing.rows is None else outgoing.rows
         rows = about if isinstance(about, Mapping) else dict.fromkeys(outgoing.bodies, about)
         return [
