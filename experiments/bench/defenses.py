@@ -68,7 +68,7 @@ def table(figures: Sequence[Figure]) -> list[str]:
     for figure in figures:
         bare = figure.reference or 0.0
         without = "" if figure.reference is None else f"{bare:.2f}"
-        lines.append(f"| {figure.name} | {figure.value:.2f} | {without} | {figure.value - bare:.2f} |")
+        lines.append(f"| {figure.name} | {figure.value:.2f} | {without} | {round(figure.value - bare, 2) + 0.0:.2f} |")
     return lines
 
 
@@ -108,14 +108,14 @@ def _with_networks(member: LabelTransform, labels: Tensor) -> Work:
     numeric = torch.randn((LABELLED_ROWS, COLUMNS), generator=Seeds(0).torch("bench", "teacher"))
     schema = TableSchema(tuple(f"x{place}" for place in range(COLUMNS)))
     options = TrainOptions(1, ROWS, lambda parameters: torch.optim.Adam(list(parameters)))
-    scopes = map(Seeds, itertools.count(1))
+    calls = itertools.count()
 
     def build_teacher() -> nn.Module:
         with Seeds(0).initialising("bench"):
             return nn.Sequential(Mlp((64,)).bottom(schema, Role.ADVERTISER, DIM), Mlp(()).top(DIM, 2))
 
     def make() -> None:
-        seeds = next(scopes)
+        seeds = Seeds(0).scope("bench", type(member).__name__, next(calls))
         none = torch.empty((LABELLED_ROWS, 0), dtype=torch.int64)
         teacher = Teacher(numeric, none, 2, build_teacher, options, seeds)
         member.transform(labels, LabelContext(seeds, 2, 0, teacher.teach))
