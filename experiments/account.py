@@ -8,10 +8,10 @@ from typing import Any
 
 from experiments.plan import World, coordinator_plan, open_world, party_specs
 from experiments.schema import Config
+from experiments.uncovered import uncovered
 from parties.spec import PartySpec
-from vfl.defenses import LabelTransform
 from vfl.errors import ConfigError
-from vfl.privacy.ledger import DELTA, Accounted, Plan, compose, spends
+from vfl.privacy.ledger import DELTA, Plan, compose, spends
 from vfl.registry import build
 from vfl.types import Kind, Role
 
@@ -59,20 +59,6 @@ def releases(config: Config, role: Role) -> int:
     """Return how often a run is counted to send one receiver something about a training row, for its ledger."""
     phases = coordinator_plan(config).phases
     return sum(phase.epochs * max(1, sum(hop.gives == SENT[role] for hop in phase.hops)) for phase in phases)
-
-
-def uncovered(config: Config, world: World) -> list[dict[str, str]]:
-    """Return what no guarantee covers: the losses that leave the advertiser, of training and of evaluation.
-
-    Labels made private at their source once, or anew for every epoch, cover the loss of training; nothing else does.
-    """
-    (owner,) = [spec for spec in party_specs(config, world, None) if spec.role == Role.ADVERTISER]
-    private = any(isinstance(each, LabelTransform) and isinstance(each, Accounted) for each in _stack(owner))
-    training = "broadcast metrics: the mean loss of each step, to the coordinator"
-    evaluation = "evaluation: the loss of each validation, to the coordinator, and where it fell, to publishers"
-    lines = [] if private else [{"unit": "label of a training row", "purpose": training}]
-    lines += [{"unit": "label of a validation row", "purpose": evaluation}] if config.holdout.valid else []
-    return [{"party": owner.party, **line} for line in lines]
 
 
 def _stack(spec: PartySpec) -> list[object]:

@@ -18,7 +18,7 @@ import torch
 
 from experiments import config as configs
 from experiments import rundir
-from experiments.account import ledger, uncovered
+from experiments.account import ledger
 from experiments.adaptive import ADAPTIVE, adapted, afterwards
 from experiments.crossings import crossings
 from experiments.folder import read_row
@@ -41,6 +41,7 @@ from experiments.plan import (
 from experiments.problems import refusal
 from experiments.progress import Progress
 from experiments.schema import ADVERTISER, AttackSpec, Config
+from experiments.uncovered import uncovered
 from parties.confine import landlock_abi
 from parties.faults import faulty
 from parties.isolate import Isolation

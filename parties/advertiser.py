@@ -7,7 +7,8 @@ from functools import partial
 import torch
 
 from parties.feature_party import FeatureParty
-from parties.party import Party, join
+from parties.joining import join
+from parties.party import Party
 from parties.spec import PartySpec
 from vfl.align import Aligner, AlignSide, Ids
 from vfl.data.shard import load_pools

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from parties.feature_party import FeatureParty
-from parties.party import Party, join
+from parties.joining import join
+from parties.party import Party
 from parties.spec import PartySpec
 from vfl.align import Aligner
 from vfl.methods import Method

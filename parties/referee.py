@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from parties.party import Party, join
+from parties.joining import join
+from parties.party import Party
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.errors import WireError

@@ -19,6 +19,7 @@ from parties.feature_party import FeatureParty
 from parties.local import LocalCarrier, make_party
 from parties.party import Party
 from parties.referee import Recorder
+from parties.saved import part
 from parties.spec import PartySpec
 from vfl import checkpoint
 from vfl.compat_flwr import identify
@@ -65,13 +66,13 @@ class Trained:
 
     def _seat(self, spec: PartySpec, frames: Mapping[PartyId, pd.DataFrame], absent: frozenset[PartyId]) -> Party:
         party = make_party(replace(spec, folder=None, channel=False, credentials=None, record_every=0))
-        party.absent, party.prepared = absent, True
+        party.absence.absent, party.prepared = absent, True
         if spec.role == Role.REFEREE or spec.party in absent:
             return party
         cast(FeatureParty, party.player).serve(frames[spec.party], self.folders[spec.party])
         tensors, _ = checkpoint.load(self._final(spec.party))
         checkpoint.restore(party.player.parts(), tensors)
-        party.heard = {key[len("heard.") :]: value for key, value in tensors.items() if key.startswith("heard.")}
+        party.absence.heard = part(tensors, "heard")
         return party
 
     def _final(self, party: PartyId) -> Path:

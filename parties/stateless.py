@@ -20,6 +20,7 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from torch import Tensor
 
+from parties import saved
 from parties.frames import pack, unpack
 from parties.party import Party
 from parties.spec import PartySpec
@@ -123,10 +124,9 @@ def _wake(party: Party, state: RecordDict) -> tuple[dict[str, Any], list[RecordD
     party.called = (called[1]["call"], called[0])
     journal = [unpack(entry)[0] for entry in cast(list[bytes], record["journal"])]
     if "state" in facts:
-        party.load(_tensors(state.array_records.get(TENSORS, ArrayRecord())), facts["state"])
+        saved.load(party, _tensors(state.array_records.get(TENSORS, ArrayRecord())), facts["state"])
     if party.channel is not None and "channel" in facts:
-        party.channel = Channel.resumed(party.spec.party, party.spec.credentials, facts["channel"])
-        party.outbox.channel = party.inbox.channel = party.channel
+        party.use(Channel.resumed(party.spec.party, party.spec.credentials, facts["channel"]))
     for content in journal:
         step, names = read_step(content)
         party.replay(step, names, [decode(key, each) for key, each in mail(content).items()])
@@ -150,7 +150,7 @@ def _sleep(party: Party, state: RecordDict, facts: dict[str, Any], journal: list
 
 def _keep(party: Party, state: RecordDict) -> dict[str, Any]:
     """Put a party's tensors into the state, and return its facts."""
-    tensors, facts = party.state()
+    tensors, facts = saved.state(party)
     record = ArrayRecord({name: _array(value) for name, value in tensors.items()})
     if record:
         state[TENSORS] = record

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,16 @@ def body_about(envelope: Envelope, rows: Tensor) -> Tensor:
 def bodies_about(mail: Mail, parties: Iterable[PartyId], rows: Tensor) -> dict[PartyId, Tensor]:
     """Return the body of each of these parties, held to the `(rows,)` handles as `body_about` does."""
     return {party: body_about(mail[party], rows) for party in parties}
+
+
+def bodies_begun(mail: Mail, parties: Iterable[PartyId], rows: Tensor) -> dict[PartyId, Tensor]:
+    """Return the whole body of each of these parties, whose first rows must be about the `(rows,)` handles.
+
+    What follows them is about rows that its sender alone holds, so nobody else knows which they must be.
+    """
+    for party in parties:
+        body_about(replace(mail[party], rows=mail[party].rows[: len(rows)]), rows)
+    return {party: mail[party].body for party in parties}
 
 
 ByClass = Callable[[PartyId], Tensor]

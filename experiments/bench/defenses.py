@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.bench.figures import Figure
+from parties.teacher import Teacher
 from vfl.defenses import (
     Defense,
     Guard,
@@ -22,6 +24,7 @@ from vfl.defenses import (
     Wrap,
 )
 from vfl.losses import classification_loss
+from vfl.methods import TrainOptions
 from vfl.models.mlp import Mlp
 from vfl.registry import build, names
 from vfl.seeds import Seeds
@@ -39,6 +42,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 }
 """Option sets beyond the default whose cost may differ."""
 
+WITH_NETWORKS = ("cae", "dcae", "kdk", "lp_2st")
+"""Defenses of labels that train a network, once: a codec, or one that the label owner's own columns teach."""
+
 
 def measure(repeats: int) -> Iterator[Figure]:
     """Yield one figure a defense and hook: least milliseconds, for labels those of 100,000 rows once.
@@ -50,7 +56,7 @@ def measure(repeats: int) -> Iterator[Figure]:
         for options in OPTIONS.get(name, [{}]):
             member = build("defense", {"name": name, **options})
             told = "/".join([name, *(str(value) for value in options.values())])
-            for hook, work, bare in _hooks(member):
+            for hook, work, bare in _hooks(name, member):
                 reference = _least_ms(bare, repeats) if bare else None
                 value = _least_ms(work, repeats)
                 yield Figure(f"{told}/{hook}", value, "ms", reference, reference and reference / value, repeats)
@@ -62,14 +68,14 @@ def table(figures: Sequence[Figure]) -> list[str]:
     for figure in figures:
         bare = figure.reference or 0.0
         without = "" if figure.reference is None else f"{bare:.2f}"
-        lines.append(f"| {figure.name} | {figure.value:.2f} | {without} | {figure.value - bare:.2f} |")
+        lines.append(f"| {figure.name} | {figure.value:.2f} | {without} | {round(figure.value - bare, 2) + 0.0:.2f} |")
     return lines
 
 
 Work = Callable[[], object]
 
 
-def _hooks(member: Any) -> Iterator[tuple[str, Work, Work | None]]:  # noqa: ANN401 - any defense
+def _hooks(name: str, member: Any) -> Iterator[tuple[str, Work, Work | None]]:  # noqa: ANN401 - any defense
     generator, batch = Seeds(0).torch("bench"), _batch()
     body = torch.randn((ROWS, DIM), generator=generator) / ROWS
     if isinstance(member, Defense):
@@ -83,6 +89,8 @@ def _hooks(member: Any) -> Iterator[tuple[str, Work, Work | None]]:  # noqa: ANN
         scores = torch.full((LABELLED_ROWS, 2), 0.5)
         ctx = LabelContext(Seeds(0), 2, 0, lambda given, rows: scores)
         yield "labels", lambda: member.transform(labels, ctx), None
+        if name in WITH_NETWORKS:
+            yield "labels and networks", _with_networks(member, labels), None
     if isinstance(member, Wrap):
         given = batch if member.place == "bottom" else body
         yield (
@@ -90,6 +98,29 @@ def _hooks(member: Any) -> Iterator[tuple[str, Work, Work | None]]:  # noqa: ANN
             _training(member.wrap(_network(member), Seeds(0)), given),
             _training(_network(member), given),
         )
+
+
+def _with_networks(member: LabelTransform, labels: Tensor) -> Work:
+    """Return the making of all labels with the networks that it takes: no call finds those of an earlier one.
+
+    A teacher has one hidden layer of 64 and 20 columns, and is trained for an epoch of batches of 1024.
+    """
+    numeric = torch.randn((LABELLED_ROWS, COLUMNS), generator=Seeds(0).torch("bench", "teacher"))
+    schema = TableSchema(tuple(f"x{place}" for place in range(COLUMNS)))
+    options = TrainOptions(1, ROWS, lambda parameters: torch.optim.Adam(list(parameters)))
+    calls = itertools.count()
+
+    def build_teacher() -> nn.Module:
+        with Seeds(0).initialising("bench"):
+            return nn.Sequential(Mlp((64,)).bottom(schema, Role.ADVERTISER, DIM), Mlp(()).top(DIM, 2))
+
+    def make() -> None:
+        seeds = Seeds(0).scope("bench", type(member).__name__, next(calls))
+        none = torch.empty((LABELLED_ROWS, 0), dtype=torch.int64)
+        teacher = Teacher(numeric, none, 2, build_teacher, options, seeds)
+        member.transform(labels, LabelContext(seeds, 2, 0, teacher.teach))
+
+    return make
 
 
 def _sending(member: Defense, body: Tensor, batch: Batch) -> Work:

@@ -31,6 +31,7 @@ DEFENSES: dict[str, list[Options]] = {
     "max_norm": [{}],
     "mid": [{}, {"at": "top", "weight": 1.0}],
     "mixpro": [{}, {"small": "half", "mean": "mixed", "goal_degrees": 90.0}],
+    "multiplicative_noise": [{}, {"scale": 0.0}],
     "norm_check": [{}, {"on": "gradient", "act": "repair", "factor": 1.0, "warm_up": 1}],
     "pe_loss": [{}, {"softening": 0.01}],
     "ppdl": [{}, {"fraction": 1.0, "threshold": 0.0}],

@@ -6,10 +6,11 @@ from sklearn.datasets import load_breast_cancer, load_digits
 
 from vfl.data.breast_cancer import BreastCancer
 from vfl.data.digits import Digits
+from vfl.data.digits_parity import DigitsParity
 from vfl.errors import DataError
 from vfl.registry import build, names
 
-EMBEDDED = ("adult", "breast_cancer", "digits")
+EMBEDDED = ("adult", "breast_cancer", "digits", "digits_parity")
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
@@ -71,3 +72,10 @@ def test_digits_halves_put_together_are_the_image():
     right = Digits().read(described.split["advertiser"], None).to_numpy().reshape(-1, 8, 4)
     assert np.array_equal(np.concatenate([left, right], axis=2), load_digits().images)
     assert np.array_equal(Digits().labels(None), load_digits().target)
+
+
+def test_odd_digits_are_the_positive_ones_of_the_same_rows():
+    digits = load_digits().target
+    assert [int(label) for label in DigitsParity().labels(None)] == [int(digit in (1, 3, 5, 7, 9)) for digit in digits]
+    columns = DigitsParity().describe(None).columns
+    assert np.array_equal(DigitsParity().read(columns, None).to_numpy(), load_digits().data)

@@ -39,12 +39,31 @@ def test_a_plan_is_accounted_before_it_is_run(capsys):
 
 def test_losses_that_no_guarantee_covers_are_named(capsys):
     clean, private = ([*defended({"name": name})] for name in ("grad_perturb", "tpsl"))
-    units = [line["unit"] for line in answer(capsys, *clean)["uncovered"]]
-    assert units == ["label of a training row", "label of a validation row"]
-    assert [line["unit"] for line in answer(capsys, *private)["uncovered"]] == ["label of a validation row"]
-    assert answer(capsys, *private, "--set", "holdout.valid=0")["uncovered"] == []
+    assert bare(capsys, "advertiser", *clean) == ["training row, mean", "validation row, loss", "test row, figures"]
+    assert bare(capsys, "advertiser", *private) == ["validation row, loss", "test row, figures"]
+    assert bare(capsys, "advertiser", *private, "--set", "holdout.valid=0") == ["test row, figures"]
+    assert bare(capsys, "advertiser", *DATA)[:2] == ["training row, gradient", "training row, mean"]
     assert main(["account", *clean]) == 0
     assert "no epsilon for the label of a validation row" in capsys.readouterr().out
+
+
+def bare(capsys, party, *arguments):
+    """The rows, and the first telling word of the purpose, of what is uncovered at a party."""
+    lines = [line for line in answer(capsys, *arguments)["uncovered"] if line["party"] == party]
+    words = [line["purpose"].replace("its ", "").replace("the ", "").split(": ")[1].split()[0] for line in lines]
+    return [f"{line['unit'].split(' of a ')[1]}, {word}" for line, word in zip(lines, words, strict=True)]
+
+
+def test_embeddings_that_no_guarantee_covers_are_named(capsys):
+    evaluated = ["validation row, embedding", "test row, embedding"]
+    noised = defended({"name": "clipped_gaussian", "noise_multiplier": 20})
+    (line,) = answer(capsys, *noised)["ledger"]
+    assert line["unit"] == "own columns of a training row, given the bottom's weights"
+    assert bare(capsys, "publisher", *noised) == evaluated
+    assert bare(capsys, "publisher", *noised, "--set", "holdout.valid=0") == evaluated[1:]
+    assert bare(capsys, "publisher", *DATA) == ["training row, embedding", *evaluated]
+    assert bare(capsys, "publisher", *defended({"name": "dp_sgd"})) == ["training row, embedding", *evaluated]
+    assert bare(capsys, "publisher", *DATA, "--set", "method=local") == []
 
 
 def test_without_a_guarantee_there_is_no_epsilon(capsys):
@@ -96,6 +115,10 @@ def test_noise_is_calibrated_to_a_target(capsys):
         ([*defended({"name": "clipped_gaussian"}), "--set", "faults.without=impute"], "steps played again"),
         (defended({"name": "grad_perturb"}, {"name": "kdk"}), "kdk beside it lets rows of a batch change each other"),
         (defended({"name": "clipped_laplace", "on": "gradient"}, {"name": "lp_2st"}), "lp_2st beside it lets rows"),
+        (
+            defended({"name": "kdk"}, {"name": "randomized_response"}),
+            "kdk before it makes a label of several rows' labels",
+        ),
     ],
 )
 def test_what_cannot_be_accounted_is_refused_in_one_line(capsys, arguments, said):

@@ -12,6 +12,7 @@ from experiments.bench.figures import Figure
 from experiments.bench.page import update
 from experiments.bench.scale import exponent
 from vfl.errors import DataError
+from vfl.registry import names
 
 
 def test_a_figure_is_reported_beside_its_reference(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,3 +87,9 @@ def test_figures_replace_their_rows_on_a_page_and_leave_the_others(tmp_path: Pat
     (tmp_path / "other.md").write_text("nothing\n")
     with pytest.raises(DataError, match="got 0 tables"):
         update(tmp_path / "other.md", [low], {"cpu": "C", "cores": 2, "python": "3", "torch": "2"})
+
+
+def test_the_page_of_overheads_has_a_line_for_every_defense() -> None:
+    page = Path(__file__).parents[2] / "docs" / "results" / "defense_overhead.md"
+    told = {line.split()[1].split("/")[0] for line in page.read_text(encoding="utf-8").splitlines() if "/" in line[:60]}
+    assert set(names("defense")) <= told

@@ -34,8 +34,8 @@ def solved(u, v, dim, gap, p, s) -> tuple[TwoClasses, Noise, float]:
     return classes, noise, sum_kl(classes, noise)
 
 
-def ctx(labels, seed=0, loss_reduction="mean") -> SendContext:
-    return SendContext(0, torch.Generator().manual_seed(seed), labels, 2, loss_reduction)
+def ctx(labels, seed=0) -> SendContext:
+    return SendContext(0, torch.Generator().manual_seed(seed), labels, 2)
 
 
 def geometric_program(u, v, dim, gap, p, s) -> float:
@@ -162,7 +162,8 @@ def test_each_batch_is_noised_to_its_own_threshold():
     for spread in (0.2, 2.0):
         body = torch.where(labels == 1, -1.0, 0.1)[:, None] * torch.ones(8)
         body = (body + spread * torch.randn(400, 8, generator=stream)).double()
-        sent = [Marvell(s=0.1, sum_kl=0.3).apply(body, {}, ctx(labels, seed, "sum"))[0] - body for seed in range(200)]
+        mean = body / 400  # as under a mean loss
+        sent = [Marvell(s=0.1, sum_kl=0.3).apply(mean, {}, ctx(labels, seed))[0] * 400 - body for seed in range(200)]
         delta = body[labels == 1].mean(dim=0) - body[labels == 0].mean(dim=0)
         u, v = ((body[labels == k] - body[labels == k].mean(dim=0)).square().mean() for k in (0, 1))
         classes = TwoClasses(float(u), float(v), float(delta.square().sum()), 8, 0.1)
@@ -303,16 +304,15 @@ def test_batch_of_one_class_is_noised_by_its_own_mean_until_something_is_known(l
     assert all(state == {} for _, state in sent)
 
 
-@pytest.mark.parametrize("loss_reduction", ["mean", "sum"])
-def test_batch_of_one_class_is_noised_by_what_was_seen(loss_reduction):
+def test_batch_of_one_class_is_noised_by_what_was_seen():
     """A last batch of half the rows: under a mean loss its gradients, and so its noise, are twice as long."""
     defense, rows = Marvell(s=2.0, uv="zero"), 200
     body, labels = gaussian_batch(1e-2, 9e-2, 6, 1.0, 0.25, rows)
-    _, state = defense.apply(body, {}, ctx(labels, loss_reduction=loss_reduction))
+    _, state = defense.apply(body, {}, ctx(labels))
     line = body[labels == 1].mean(dim=0) - body[labels == 0].mean(dim=0)
-    gap = float(line @ line) * (4 if loss_reduction == "mean" else 1)
+    gap = float(line @ line) * 4
     small, none = body[:100] * 0, torch.zeros(100).long()
-    draws = [defense.apply(small, state, ctx(none, seed, loss_reduction)) for seed in range(300)]
+    draws = [defense.apply(small, state, ctx(none, seed)) for seed in range(300)]
     length = torch.stack([sent for sent, _ in draws]).square().sum(dim=2).mean()
     assert float(length) == pytest.approx(solved(0, 0, 6, gap, 0.25, 2.0)[1].negative_along, rel=0.03)
     assert all(torch.equal(draws[0][1][name], state[name]) for name in state)
@@ -324,7 +324,7 @@ def test_statistics_are_a_moving_average():
     expected = None
     for seed, p in enumerate((0.25, 0.5, 0.1)):
         body, labels = gaussian_batch(1e-2, 9e-2, 4, 1.0, p, 80, seed)
-        _, state = defense.apply(body, state, ctx(labels, loss_reduction="sum"))
+        _, state = defense.apply(body / len(body), state, ctx(labels))
         ones, zeros = body[labels == 1].numpy(), body[labels == 0].numpy()
         now = [*(ones.mean(0) - zeros.mean(0)), zeros.var(0).mean(), ones.var(0).mean(), p]
         expected = np.array(now) if expected is None else 0.75 * expected + 0.25 * np.array(now)

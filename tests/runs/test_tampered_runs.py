@@ -12,13 +12,15 @@ from torch import nn
 from experiments.integrity import integrity
 from experiments.plan import open_world, party_specs
 from parties.gate import FLAGS_FILE
+from parties.outbox import Outbox
+from tests.contracts.members import METHODS
 from vfl import checkpoint
 from vfl.attacks._tampering import spread as spoiled
 from vfl.errors import IntegrityError, WireError
 from vfl.exchange import Mail, Outgoing
 from vfl.methods._stale import StaleAdvertiser, StalePublisher
 from vfl.methods.vanilla import VanillaAdvertiser, VanillaPublisher
-from vfl.types import Step
+from vfl.types import Envelope, Step
 
 LATER = 4
 
@@ -64,6 +66,40 @@ def test_scores_are_not_made_of_other_rows(monkeypatch):
     monkeypatch.setattr(VanillaPublisher, "embed", misnaming(VanillaPublisher.embed, reversed_order))
     with pytest.raises(WireError, match="the rows in another order"):
         train(config(train={"epochs": 1, "batch_size": 64}))
+
+
+@pytest.mark.parametrize("kind", ["embedding", "gradient", "scored"])
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_no_method_takes_a_message_for_other_rows_than_its_own(monkeypatch, name, kind):
+    """Whoever first receives what is misnamed refuses: in training, or only when rows are scored."""
+    misnamed: list[Envelope] = []
+    honest = Outbox.send
+
+    def send(self, envelope: Envelope, by_class=None, *, learning: bool = True):
+        asked = (
+            not learning and envelope.kind == "embedding" if kind == "scored" else learning and envelope.kind == kind
+        )
+        if asked and len(envelope.rows) > 1:
+            misnamed.append(envelope)
+            envelope = replace(envelope, rows=envelope.rows.flip(0))
+        return honest(self, envelope, by_class, learning=learning)
+
+    monkeypatch.setattr(Outbox, "send", send)
+    told = refusal(config(method={"name": name, **METHODS[name][0]}, align={"overlap": 0.3}, train={"epochs": 1}))
+    if misnamed:
+        first = misnamed[0]
+        assert f"{first.dst} got from {first.src} at step {first.step} the {first.kind.value} of" in told
+        assert "rows in another order" in told or "other rows" in told
+    else:
+        assert not told
+
+
+def refusal(asked) -> str:
+    try:
+        train(asked)
+    except WireError as error:
+        return str(error)
+    return ""
 
 
 SHARE = 0.2

@@ -33,17 +33,16 @@ class SendContext:
 
     `generator` is this defense's own stream at this step. `labels` are the sender's `(rows,)` int64 labels of the
     rows in the body, `None` at a publisher; where a defense of the labels is mounted too, they are those it made.
-    `classes` is the number of label classes. `loss_reduction` says whether per-sample gradients carry a factor 1/rows
-    (`mean`) or not (`sum`). `rows` are the `(rows,)` handles of the body. `by_class` gives what an undefended body
-    would be if every row were of one class, `(classes, rows, dim)`; `None` where the method has no such gradients.
-    `learning` says whether the round trains; if not, rows are validated, tested or served.
+    `classes` is the number of label classes. `rows` are the `(rows,)` handles of the body; gradients are of a mean
+    loss, with its factor 1/rows. `by_class` gives what an undefended body would be if every row were of one class,
+    `(classes, rows, dim)`; `None` where the method has no such gradients. `learning` says whether the round trains; if
+    not, rows are validated, tested or served.
     """
 
     step: int
     generator: torch.Generator
     labels: Tensor | None
     classes: int
-    loss_reduction: Literal["mean", "sum"] = "mean"
     rows: Tensor | None = None
     by_class: Callable[[], Tensor] | None = None
     learning: bool = True

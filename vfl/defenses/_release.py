@@ -6,7 +6,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from vfl.defenses import SendContext
 from vfl.privacy.ledger import Plan
 from vfl.types import Kind, Role
 
@@ -23,10 +22,9 @@ def side_of(message: Message) -> Role:
     return Role.PUBLISHER if message == "embedding" else Role.ADVERTISER
 
 
-def row_limit(message: Message, body: Tensor, limit: float, ctx: SendContext) -> float:
+def row_limit(message: Message, body: Tensor, limit: float) -> float:
     """Return the limit of a row as it is sent: a gradient of a mean loss carries the factor 1/rows."""
-    scaled = message == "gradient" and ctx.loss_reduction == "mean"
-    return limit / max(len(body), 1) if scaled else limit
+    return limit / max(len(body), 1) if message == "gradient" else limit
 
 
 def releases(message: Message, plan: Plan) -> int:
@@ -37,5 +35,5 @@ def releases(message: Message, plan: Plan) -> int:
 def unit_of(message: Message) -> str:
     """Return what a release of it protects."""
     if message == "embedding":
-        return "own columns of a row, given the bottom's weights"
+        return "own columns of a training row, given the bottom's weights"
     return "label of a training row, given the top's weights"

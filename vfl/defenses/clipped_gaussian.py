@@ -64,7 +64,7 @@ class ClippedGaussian:
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return the clipped and noised `(rows, dim)` messages, and the state as it was."""
-        limit = row_limit(self.on, body, self.clip_l2, ctx)
+        limit = row_limit(self.on, body, self.clip_l2)
         noise = torch.randn(body.shape, generator=ctx.generator, dtype=wide(body.dtype))
         sent = clip_rows(body, limit) + self.noise_multiplier * limit * noise
         return sent.to(body.dtype), state

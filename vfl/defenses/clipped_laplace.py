@@ -59,7 +59,7 @@ class ClippedLaplace:
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return the clipped and noised `(rows, dim)` messages, and the state as it was."""
-        limit = row_limit(self.on, body, self.clip_l1, ctx)
+        limit = row_limit(self.on, body, self.clip_l1)
         noise = laplace(body.shape, ctx.generator, wide(body.dtype))
         return (clip_rows(body, limit, order=1) + 2 * limit / self.epsilon * noise).to(body.dtype), state
 

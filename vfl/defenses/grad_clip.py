@@ -41,5 +41,4 @@ class GradClip:
 
     def apply(self, body: Tensor, state: State, ctx: SendContext) -> tuple[Tensor, State]:
         """Return the clipped `(rows, dim)` gradients, and the state as it was."""
-        unit = max(len(body), 1) if ctx.loss_reduction == "mean" else 1
-        return clip_rows(body, self.clip_l2 / unit).to(body.dtype), state
+        return clip_rows(body, self.clip_l2 / max(len(body), 1)).to(body.dtype), state

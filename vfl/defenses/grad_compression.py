@@ -50,7 +50,7 @@ class GradCompression:
         """Return the `(rows, dim)` gradients with all but their largest entries zero, and the residuals."""
         if body.numel() == 0 or self.residual == "none" or ctx.rows is None:
             return self._largest(body), state
-        unit = len(body) if ctx.loss_reduction == "mean" else 1
+        unit = len(body)
         left = _table(state.get("left"), int(ctx.rows.max()) + 1, body.shape[1])
         whole = body * unit + left[ctx.rows].to(body.dtype)
         sent = self._largest(whole)

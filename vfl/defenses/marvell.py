@@ -81,7 +81,7 @@ class Marvell:
         if ctx.labels is None:
             raise ValueError("marvell needs the sender's labels; mount it at the advertiser")
         positive = ctx.labels == 1
-        unit = len(body) if ctx.loss_reduction == "mean" else 1
+        unit = len(body)
         found = _statistics(body.double() * unit, positive)
         state = self._learn(state, found)
         known = found or state or _of_one_class(body.double() * unit)

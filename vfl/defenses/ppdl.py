@@ -58,7 +58,7 @@ class Ppdl:
         """Return the `(rows, dim)` gradients with few entries left, and the state as it was."""
         if body.numel() == 0:
             return body.clone(), state
-        unit = len(body) if ctx.loss_reduction == "mean" else 1
+        unit = len(body)
         cut = (body.to(wide(body.dtype)) * unit).clamp(-self.bound, self.bound).flatten()
         allowed = math.ceil(self.fraction * len(cut))
         scale = 2 * allowed * 2 * self.bound / self.strength

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, Outgoing, bodies_about
 from vfl.losses import classification_loss
 from vfl.methods import Desk, Parts, TrainOptions
 from vfl.methods._folds import FoldedPublisher
@@ -135,8 +135,9 @@ class AlternatingAdvertiser:
     def collect_sent(self, step: Step, mail: Mail) -> Outgoing:
         """Keep what was sent of the step's rows in place of what was sent before."""
         if self._desk.publishers:
-            bodies = [mail[party].body.detach() for party in self._desk.publishers]
-            self._sent[self._desk.batch(step).rows] = torch.cat(bodies, dim=1)
+            rows = self._desk.batch(step).rows
+            bodies = bodies_about(mail, self._desk.publishers, rows)
+            self._sent[rows] = torch.cat([body.detach() for body in bodies.values()], dim=1)
         return NOTHING
 
     def finish(self, step: Step, mail: Mail) -> Outgoing:

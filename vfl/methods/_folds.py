@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, Outgoing, body_about
 from vfl.methods import Desk, Parts
 from vfl.types import ADVERTISER, Step
 
@@ -27,6 +27,7 @@ class FoldedPublisher:
         self._bottoms = nn.ModuleList([cast(nn.Module, desk.bottom()) for _ in range(FOLDS)])
         self._optimizers = [desk.train.make_optimizer(bottom.parameters()) for bottom in self._bottoms]
         self._embedding: Tensor | None = None
+        self._rows = torch.empty(0, dtype=torch.int64)
 
     @property
     def parts(self) -> Parts:
@@ -36,14 +37,14 @@ class FoldedPublisher:
     def forward(self, step: Step, mail: Mail) -> Outgoing:
         """Send embeddings of the step's rows, each by its own half's bottom."""
         rows = self._desk.batch(step).rows
-        self._embedding = self._embedded(rows, rows % FOLDS)
+        self._embedding, self._rows = self._embedded(rows, rows % FOLDS), rows
         return Outgoing(rows, {ADVERTISER: self._embedding})
 
     def backward(self, step: Step, mail: Mail) -> Outgoing:
         """Update each bottom with the gradients of its own rows."""
         for optimizer in self._optimizers:
             optimizer.zero_grad()
-        cast(Tensor, self._embedding).backward(mail[ADVERTISER].body)
+        cast(Tensor, self._embedding).backward(body_about(mail[ADVERTISER], self._rows))
         for optimizer in self._optimizers:
             optimizer.step()
         self._embedding = None

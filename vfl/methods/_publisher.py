@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, Outgoing, body_about
 from vfl.methods import Desk, Parts
 from vfl.types import ADVERTISER, Pool, Step
 
@@ -26,6 +26,7 @@ class ChosenRowsPublisher:
         self._optimizer = desk.train.make_optimizer(self._bottom.parameters())
         self._chosen = torch.full((desk.rows.counts[Pool.LEFTOVER],), everything)
         self._embedding: Tensor | None = None
+        self._rows = torch.empty(0, dtype=torch.int64)
 
     @property
     def parts(self) -> Parts:
@@ -45,13 +46,13 @@ class ChosenRowsPublisher:
         aligned = self._desk.batch(step).rows
         batch = self._desk.rows.take(torch.cat([aligned, self._share(step, len(aligned))]))
         embedding = self._bottom(batch)
-        self._embedding = embedding
+        self._embedding, self._rows = embedding, batch.rows
         return Outgoing(batch.rows, {ADVERTISER: embedding})
 
     def backward(self, step: Step, mail: Mail) -> Outgoing:
         """Update the bottom model with the gradient that came back, `(rows, width)`."""
         self._optimizer.zero_grad()
-        cast(Tensor, self._embedding).backward(mail[ADVERTISER].body)
+        cast(Tensor, self._embedding).backward(body_about(mail[ADVERTISER], self._rows))
         self._optimizer.step()
         self._embedding = None
         return NOTHING
@@ -65,8 +66,9 @@ class ChosenRowsPublisher:
     def choose(self, step: Step, mail: Mail) -> Outgoing:
         """Take note of which of the step's own rows to train on, `(rows, 1)` of 0 and 1, where they are there."""
         if ADVERTISER in mail:
-            told = mail[ADVERTISER]
-            self._chosen[told.rows - self._desk.rows.handles(Pool.LEFTOVER)[:1]] = told.body[:, 0] > 0
+            rows = self._desk.batch(step).rows
+            told = body_about(mail[ADVERTISER], rows)
+            self._chosen[rows - self._desk.rows.handles(Pool.LEFTOVER)[:1]] = told[:, 0] > 0
         return NOTHING
 
     def _share(self, step: Step, aligned: int) -> Tensor:

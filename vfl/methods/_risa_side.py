@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vfl.evidence import Opinion, discount, evidence, evidential_loss, fuse, opinion, vacuous
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, Outgoing, bodies_about, bodies_begun
 from vfl.losses import probabilities, row_losses
 from vfl.methods import Desk, Parts
 from vfl.methods._choosing import Assessed, choose, growing, trusted
@@ -98,7 +98,9 @@ class RisaAdvertiser:
         return self._trained(step, mail, self._heads_loss)
 
     def _trained(self, step: Step, mail: Mail, block_loss: Callable[[_Block], Tensor]) -> Outgoing:
-        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
+        rows = self._desk.batch(step).rows
+        sent = bodies_begun(mail, self._desk.publishers, rows)
+        leaves = {party: body.requires_grad_() for party, body in sent.items()}
         blocks = self._blocks(step, mail, leaves)
         weights = sum((block.weights.sum() for block in blocks), torch.zeros(()))
         loss = sum((block_loss(block) for block in blocks), torch.zeros(())) / weights.clamp_min(1e-9)
@@ -106,8 +108,8 @@ class RisaAdvertiser:
             loss.backward()
         self._loss = loss.item()
         self._learned += 1
-        count = len(self._desk.batch(step).rows)
-        believed = [(mail[party].rows[count:], self._pseudo(party, mail[party].rows[count:])) for party in leaves]
+        theirs = {party: mail[party].rows[len(rows) :] for party in leaves}
+        believed = [(own, self._pseudo(party, own)) for party, own in theirs.items()]
         if believed:
             self._desk.rows.believe(*(torch.cat(part) for part in zip(*believed, strict=True)))
         gradients = {
@@ -150,7 +152,7 @@ class RisaAdvertiser:
         """Send class probabilities of evaluation rows, `(rows, classes)`, to the referee."""
         batch = self._desk.batch(step)
         with torch.no_grad():
-            given = {party: mail[party].body for party in self._desk.publishers}
+            given = bodies_about(mail, self._desk.publishers, batch.rows)
             given |= {} if self._bottom is None else {ADVERTISER: self._bottom(batch)}
             found = self._predict(given, tuple(given))
         report: dict[str, float] = {}

@@ -9,7 +9,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from vfl.exchange import Mail, Outgoing
+from vfl.exchange import Mail, Outgoing, bodies_about, bodies_begun
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import Desk, Parts, TrainOptions
 from vfl.methods._crossview import Halves, Pair, agreed, attended_label_loss, common_loss, overlap_loss
@@ -116,7 +116,8 @@ class CrossViewAdvertiser:
         """Send each publisher the gradient of the loss by its embeddings, of aligned rows and of its own."""
         batch, left = self._desk.batch(step), self._desk.leftover(step)
         count = len(batch.rows)
-        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
+        sent = bodies_begun(mail, self._desk.publishers, batch.rows)
+        leaves = {party: body.requires_grad_() for party, body in sent.items()}
         own = self._bottom(self._desk.rows.take(torch.cat([batch.rows, left.rows])))
         aligned: Embeddings = {**{party: leaf[:count] for party, leaf in leaves.items()}, ADVERTISER: own[:count]}
         self._see(batch.rows, aligned)
@@ -139,7 +140,7 @@ class CrossViewAdvertiser:
         """Send class probabilities of evaluation rows by the joint network, `(rows, classes)`, to the referee."""
         batch = self._desk.batch(step)
         with torch.no_grad():
-            bodies = {party: mail[party].body for party in self._desk.publishers}
+            bodies = bodies_about(mail, self._desk.publishers, batch.rows)
             logits = self._joint({**bodies, ADVERTISER: self._bottom(batch)})
         return Outgoing(batch.rows, {REFEREE: probabilities(logits)}, report=valid_report(step, batch, logits))
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vfl.exchange import NOTHING, Mail, Outgoing
+from vfl.exchange import NOTHING, Mail, Outgoing, bodies_about
 from vfl.methods import Desk, Parts, TrainOptions
 from vfl.methods._views import away, masked, predictor, siamese
 from vfl.methods.vanilla import EVALUATE, TRAIN, VanillaAdvertiser, VanillaPublisher
@@ -97,7 +97,7 @@ class CrossSide:
         """Learn from the projections that came; the advertiser sends its own, from before, to every publisher."""
         to = self._desk.publishers if self._desk.role is Role.ADVERTISER else ()
         answer = self._sent(to, step) if to else NOTHING
-        self._learn(step, [envelope.body for envelope in mail.values()])
+        self._learn(step, [*bodies_about(mail, mail, self._desk.batch(step).rows).values()])
         return answer
 
     def _sent(self, to: Sequence[PartyId], step: Step) -> Outgoing:

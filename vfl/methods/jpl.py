@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vfl.exchange import Mail, Outgoing
+from vfl.exchange import Mail, Outgoing, bodies_about
 from vfl.losses import probabilities, row_losses
 from vfl.methods import Desk, Parts, TrainOptions
 from vfl.methods._own import OneUpdate, needed
@@ -79,7 +79,8 @@ class PrivilegedAdvertiser:
     def fuse(self, step: Step, mail: Mail) -> Outgoing:
         """Send each publisher the gradient of the joint loss by its embeddings; keep those of the own networks."""
         batch, left = self._desk.batch(step), self._desk.leftover(step)
-        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
+        bodies = bodies_about(mail, self._desk.publishers, batch.rows)
+        leaves = {party: body.requires_grad_() for party, body in bodies.items()}
         count, labels = len(batch.rows), torch.cat([cast(Tensor, batch.labels), cast(Tensor, left.labels)])
         own = self._bottom(self._desk.rows.take(torch.cat([batch.rows, left.rows])))
         sent = torch.cat([*leaves.values(), own.new_zeros(count, 0)], dim=1)
@@ -99,8 +100,8 @@ class PrivilegedAdvertiser:
         """Send class probabilities of evaluation rows by the joint network, `(rows, classes)`, to the referee."""
         batch = self._desk.batch(step)
         with torch.no_grad():
-            bodies = [mail[party].body for party in self._desk.publishers]
-            logits = self._top(torch.cat([*bodies, self._bottom(batch)], dim=1))
+            bodies = bodies_about(mail, self._desk.publishers, batch.rows)
+            logits = self._top(torch.cat([*bodies.values(), self._bottom(batch)], dim=1))
         return Outgoing(batch.rows, {REFEREE: probabilities(logits)}, report=valid_report(step, batch, logits))
 
 

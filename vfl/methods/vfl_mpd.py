@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vfl.exchange import Mail, Outgoing
+from vfl.exchange import Mail, Outgoing, bodies_about
 from vfl.methods import Desk, Parts, TrainOptions
 from vfl.methods.vanilla import EVALUATE, TRAIN, VanillaAdvertiser, VanillaPublisher
 from vfl.types import ADVERTISER, Hop, Kind, Phase, Role, Step
@@ -81,7 +81,8 @@ class MatchingAdvertiser:
     def pair(self, step: Step, mail: Mail) -> Outgoing:
         """Send each publisher the gradient of the matching loss by its embeddings."""
         batch, bottom = self._desk.batch(step), self._side.bottom
-        leaves = {party: mail[party].body.requires_grad_() for party in self._desk.publishers}
+        bodies = bodies_about(mail, self._desk.publishers, batch.rows)
+        leaves = {party: body.requires_grad_() for party, body in bodies.items()}
         if bottom is None or len(batch.rows) < 2 or self._optimizer is None:
             return Outgoing(batch.rows, {party: torch.zeros_like(leaf) for party, leaf in leaves.items()})
         own = bottom(batch)

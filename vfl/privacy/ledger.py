@@ -16,6 +16,9 @@ DELTA = 1e-5
 """The delta of a run's own ledger; `vfl account --delta` computes others."""
 
 
+_VOID = ", so its epsilon would be void"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a run will do with a row: `epochs` passes of training, and to how many parties each message goes.
@@ -93,12 +96,20 @@ def void(defenses: Sequence[object]) -> list[tuple[int, str]]:
     """Return the places of defenses whose guarantee the rest of the stack voids, each with the reason.
 
     A guarantee for one row's release needs what is released to depend on that row alone until it is noised: a defense
-    before it that couples rows voids it, as does any that reads the clean label after it. A defense that makes labels
-    private at their source covers everything that follows, so those are exempt.
+    before it that couples rows voids it, and so do a penalty on coupled rows anywhere in the stack, another defense
+    inside the network beside one that is there, and one that reads the clean label after it. A defense that makes
+    labels private at their source covers everything that is made of them later, so only what makes a label out of
+    several rows' before it, without a guarantee of its own, voids that.
     """
     found: list[tuple[int, str]] = []
     for place, defense in enumerate(defenses):
-        if not isinstance(defense, Accounted) or hasattr(defense, "transform"):
+        if not isinstance(defense, Accounted):
+            continue
+        if hasattr(defense, "transform"):
+            mixed = [each for each in defenses[:place] if _mixes_labels(each)]
+            found += [
+                (place, f"{_name(each)} before it makes a label of several rows' labels{_VOID}") for each in mixed[:1]
+            ]
             continue
         made = [each for each in defenses[place:] if hasattr(each, "transform")]  # labels are made before all else
         before = [each for each in (*defenses[:place], *made) if isinstance(each, Coupling) and each.couples_rows]
@@ -112,8 +123,14 @@ def void(defenses: Sequence[object]) -> list[tuple[int, str]]:
         reasons += [(each, "adds a loss or weights that are not clipped") for each in wraps]
         if reasons:
             culprit, reason = reasons[0]
-            found.append((place, f"{_name(culprit)} beside it {reason}, so its epsilon would be void"))
+            found.append((place, f"{_name(culprit)} beside it {reason}{_VOID}"))
     return found
+
+
+def _mixes_labels(defense: object) -> bool:
+    """Return whether a defense makes each label out of several rows' labels, and says of none what that spends."""
+    couples = isinstance(defense, Coupling) and defense.couples_rows
+    return couples and hasattr(defense, "transform") and not isinstance(defense, Accounted)
 
 
 def spends(defenses: Iterable[object], plan: Plan) -> list[Spend]:
