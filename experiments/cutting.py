@@ -24,18 +24,32 @@ from vfl.types import PartyId
 
 def reads_rows(config: Config) -> bool:
     """Return whether values of the table decide who gets which row, so that somebody must read them."""
-    return isinstance(config.holdout.by, dict) or config.holdout.by == "stratified" or config.align.stratified
+    return isinstance(config.holdout.by, dict) or by_class(config)
+
+
+def by_class(config: Config) -> bool:
+    """Return whether labels decide who gets which row."""
+    return config.holdout.by == "stratified" or config.align.stratified
 
 
 def cut_rows(
-    config: Config, source: Source, described: Described, root: Path | None, publishers: tuple[PartyId, ...]
+    config: Config,
+    source: Source,
+    described: Described,
+    root: Path | None,
+    publishers: tuple[PartyId, ...],
+    own: Seeds | None = None,
 ) -> RowCut:
     """Return how rows are dealt; `described` is the advertiser's table, whose rows are cut.
+
+    Draws by class are of `own`, the advertiser's stream: whoever knows them and the pools can name rows of a rare
+    class. Without it they are of its scope of the configuration's seed, as in a simulation.
 
     Raises `ConfigError` or `DataError` for a cut that this data set does not allow.
     """
     _check_stratified(config, source)
-    test_rows, valid_rows = _held_out(config, source, described, root)
+    draws = (own or Seeds(config.seed).scope("party", ADVERTISER)).scope("cut")
+    test_rows, valid_rows = _held_out(config, source, described, root, draws)
     cut = RowCut(
         rows=described.rows,
         seed=Seeds(config.seed).at("split"),
@@ -50,8 +64,8 @@ def cut_rows(
     )
     if not config.align.stratified:
         return cut
-    labels, draws = source.labels(root), Seeds(config.seed).scope("split").numpy("common by class")
-    return replace(cut, common_rows=common_by_class(labels, cut.pools() == TRAIN, cut.overlap, draws))
+    common = common_by_class(source.labels(root), cut.pools() == TRAIN, cut.overlap, draws.numpy("common by class"))
+    return replace(cut, common_rows=common)
 
 
 def _check_stratified(config: Config, source: Source) -> None:
@@ -60,14 +74,15 @@ def _check_stratified(config: Config, source: Source) -> None:
         raise ConfigError(f"got true for {config.data.name}, {allowed}; leave it out", key="align.stratified")
 
 
-def _held_out(config: Config, source: Source, described: Described, root: Path | None) -> tuple[bytes, bytes]:
+def _held_out(
+    config: Config, source: Source, described: Described, root: Path | None, draws: Seeds
+) -> tuple[bytes, bytes]:
     by, table = config.holdout.by, source.of(ADVERTISER, described) if isinstance(source, Keyed) else source
     if by == "official":
         return official_test(source, root), b""
     if by == "stratified":
-        draws = Seeds(config.seed).scope("split").numpy("held out by class")
         labels = np.asarray(table.labels(root))
-        return held_out_by_class(labels, config.holdout.test, config.holdout.valid, draws)
+        return held_out_by_class(labels, config.holdout.test, config.holdout.valid, draws.numpy("held out by class"))
     if by == "random":
         return b"", b""
     name = cast("dict[str, str]", by)["time"]

@@ -20,7 +20,7 @@ from flwr.serverapp import Grid, ServerApp
 from experiments import config as configs
 from experiments.certificates import authority, node_key, server_certificate
 from experiments.output import strict
-from experiments.plan import REFEREE, coordinator_plan, open_world, party_specs
+from experiments.plan import REFEREE, coordinator_plan, open_world, party_specs, recut
 from experiments.rundir import clear_progress, load_progress, save_progress, write_json
 from experiments.schema import Config
 from parties.flower import FlowerCarrier
@@ -158,6 +158,8 @@ def init(config: Config, out: Path, address: str, seeded: bool = False) -> dict[
     With `seeded` they follow from the configuration's seed, as in a simulation: whoever knows it knows them all.
     """
     world = open_world(config)
+    if not seeded:
+        world = recut(config, world, Seeds(secrets.token_bytes(32)))
     config = config.model_copy(update={"wire": config.wire.model_copy(update={"channel": "on"})})
     configs.check_members(config)
     specs = [replace(spec, channel=True) for spec in party_specs(config, world, out)]

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from experiments import apart
 from experiments.asked_needs import needs_of
-from experiments.cutting import cut_rows, reads_rows
+from experiments.cutting import by_class, cut_rows, reads_rows
 from experiments.problems import refusal
 from experiments.roots import data_root
 from experiments.schema import ADVERTISER, PUBLISHER, Config
@@ -89,18 +89,32 @@ def read_world(config: Config) -> World:
     return world
 
 
+ANNOUNCED_BYTES = 16
+"""What an aligner announces of a shared row: its place and its pool, 8 bytes each."""
+
+
+def recut(config: Config, world: World, own: Seeds) -> World:
+    """Return the world with its rows dealt anew where labels decide it, drawn from the advertiser's `own` stream."""
+    if not by_class(config):
+        return world
+    source: Source = build("data", config.data.member)
+    described = world.tables.get(ADVERTISER, world.described)
+    return replace(world, cut=cut_rows(config, source, described, world.root, world.publishers, own))
+
+
 def _check_messages(config: Config, world: World) -> None:
-    """Refuse tables that an aligner cannot match in one message, before anybody has masked an id."""
+    """Refuse tables that cannot be matched in one message a party, before anybody has read or masked an id."""
     aligner: Aligner = build("align", config.aligner)
-    if not isinstance(aligner, Foretold):
-        return
     asked, listed = _most_rows(world)
-    needed, allowed = aligner.answer_bytes(asked, listed), Limits().message_bytes
+    allowed, needed = Limits().message_bytes, ANNOUNCED_BYTES * min(asked, listed)
+    if isinstance(aligner, Foretold):
+        needed = max(needed, aligner.answer_bytes(asked, listed))
     if needed <= allowed:
         return
     got = f"got {config.aligner['name']} over {asked:,} rows of the advertiser and {listed:,} of a publisher"
     size = f"a message of {needed / 2**20:,.0f} MiB, allowed {allowed / 2**20:,.0f}"
-    raise ConfigError(f"{got}, {size}; match fewer rows, or set align.name=plain where ids are no secret", key="align")
+    plain = f"set align.name=plain, which takes {allowed // ANNOUNCED_BYTES:,} shared rows, where ids are no secret"
+    raise ConfigError(f"{got}, {size}; match fewer rows, or {plain}", key="align")
 
 
 def _most_rows(world: World) -> tuple[int, int]:

@@ -420,6 +420,9 @@ REFUSALS = [
     ("a.csv", lambda lines: [lines[0].replace("id", "user"), *lines[1:]], "a.csv: id: no such column"),
     ("a.csv", lambda lines: [*lines, lines[3]], "rows 3 and 321"),
     ("b.csv", lambda lines: [lines[0], *(f"x{line}" for line in lines[1:])], "got 0 shared rows to train on"),
+    ("b.csv", set_cell(4, 2, ""), "b.csv: y: got no label in row 4"),
+    ("b.csv", set_cell(4, 1, "often"), "b.csv: visits: got 'often' in row 4"),
+    ("a.csv", lambda lines: [lines[0], "\ufeff" + lines[1], *lines[2:]], "a.csv: id: got a byte order mark in row 1"),
 ]
 
 
@@ -460,6 +463,17 @@ def test_tables_too_long_for_one_private_message_are_refused_before_an_id_is_mas
     with pytest.raises(ConfigError, match="align: got ecdh_psi over 320 rows of the advertiser and 320 of a publisher"):
         open_world(asked)
     open_world(config(data=spec(folder), align={"name": "plain"}))
+
+
+def test_tables_that_may_share_too_many_rows_for_one_announcement_are_refused(pair, monkeypatch):
+    """A place and a pool of 8 bytes each for 320 rows."""
+    folder, _, _ = pair
+    asked = config(data=spec(folder), align={"name": "plain"})
+    monkeypatch.setattr("experiments.plan.Limits", lambda: Limits(message_bytes=5120))
+    open_world(asked)
+    monkeypatch.setattr("experiments.plan.Limits", lambda: Limits(message_bytes=5119))
+    with pytest.raises(ConfigError, match="align: got plain over 320 rows of the advertiser and 320 of a publisher"):
+        open_world(asked)
 
 
 def test_another_content_is_another_run_and_the_same_content_elsewhere_is_not(pair, tmp_path):

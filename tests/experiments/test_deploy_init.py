@@ -53,3 +53,19 @@ def test_only_its_owner_may_read_what_a_party_was_told(tmp_path: Path) -> None:
     for party in PARTIES:
         folder = tmp_path / "run" / "parties" / party
         assert (folder.stat().st_mode & 0o077, (folder / "party.json").stat().st_mode & 0o077) == (0, 0)
+
+
+def test_rows_drawn_by_class_follow_from_nothing_that_a_publisher_is_told(tmp_path: Path) -> None:
+    """Whoever can draw them anew finds rows of a rare class among those that are drawn out of turn."""
+    options = ("--set", "holdout={by: stratified}", "--set", "align={overlap: 0.5, stratified: true}")
+    first, second, seeded = (
+        deployed(tmp_path / name, *options, *extra)[0].shard.cut
+        for name, extra in (("a", ()), ("b", ()), ("c", ("--seeded",)))
+    )
+    masks = [(cut.test_rows, cut.valid_rows, cut.common_rows) for cut in (first, second, seeded)]
+    assert all(len({each[part] for each in masks}) == 3 for part in range(3))
+
+
+def test_rows_drawn_at_random_stay_those_of_the_simulation(tmp_path: Path) -> None:
+    first, second = (deployed(tmp_path / name)[0].shard.cut for name in ("a", "b"))
+    assert first == second

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from flwr.app import ArrayRecord
 from harness import config, digest, train
 
+from experiments.cli import main
 from vfl.compat_flwr import array
 from vfl.errors import WireError
 
@@ -46,6 +48,16 @@ def test_two_files_are_joined_over_ray_as_in_one_process(ray_cluster: None, tmp_
     assert sum(report[pool] for pool in ("train", "valid", "test")) == 150
     assert report["held/advertiser"] == report["held/publisher"] == 100
     assert digest(found) == digest(train(config(data=data), tmp_path / "local"))
+
+
+def test_the_command_joins_two_files_over_ray_and_counts_what_is_shared(ray_cluster: None, tmp_path, capsys) -> None:
+    data = json.dumps({"name": "csv", **tables(tmp_path)})
+    rest = ["--set", "train.epochs=1", "--set", "train.batch_size=32", "--set", "attack=[]", "--json"]
+    assert main(["simulate", "--out", str(tmp_path / "run"), "--set", f"data={data}", *rest]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["config"]["backend"], row["config"]["align"]["name"]) == ("ray", "auto")
+    assert sum(row["rows"][pool] for pool in ("train", "valid", "test")) == 150
+    assert row["rows"]["leftover"] == {"publisher": 100, "advertiser": 100}
 
 
 @pytest.mark.parametrize("grid", [on_ray, in_process])

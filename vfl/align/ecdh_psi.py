@@ -38,7 +38,9 @@ class EcdhPsi:
 
     The advertiser sends a H(x) for its ids x; a publisher answers SHA-256(b a H(x)) in the order it was asked and adds
     b H(y) for its own ids y, shuffled; the advertiser computes SHA-256(a b H(y)) and compares. Scalars a and b are
-    fresh each run. The advertiser then tells each publisher which entries of its list all parties share.
+    of each party's own stream: fresh for each run of a new seed, while a deployment's folder keeps its secret, so that
+    whoever reads the masked ids of two runs from one folder can link them. The advertiser then tells each publisher
+    which entries of its list all parties share.
 
     Who learns what, if all follow the protocol and decisional Diffie-Hellman is hard in the group:
     the advertiser learns how many ids each publisher holds and which of its own ids each publisher holds, and nothing

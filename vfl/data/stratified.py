@@ -11,7 +11,8 @@ from vfl.errors import ConfigError
 def spread(labels: np.ndarray, draws: np.random.Generator) -> np.ndarray:
     """Return `(rows,)` int64, a random order of all rows whose first ones hold each class by its share of all.
 
-    Among the first `m` a class has its share of `m` to within two rows. Rows of one class come in random order.
+    Among the first `m` a class has its share of `m` to within one row, and as many more as its share times the number
+    of classes. Rows of one class come in random order.
     """
     shuffled = draws.permutation(len(labels))
     place = np.empty(len(labels))
