@@ -99,6 +99,14 @@ WITHOUT: dict[str, Arm] = {
 """What RISA does besides choosing publishers' rows, switch by switch: the heads' loss beside the top's, and rounds that
 teach the heads on aligned rows alone."""
 
+LITERAL: dict[str, Arm] = {
+    "risa, literal": risa(imputed_weight=1.0, publisher_weight=1.0, activation="softplus"),
+    "risa, literal, labels unknown": risa(
+        imputed_weight=1.0, publisher_weight=1.0, activation="softplus", leftover_labels="unknown"
+    ),
+}
+"""The abstract taken at its word: the imputed party's opinion is fused like any other and chosen rows weigh in full."""
+
 CROSS_VIEW: dict[str, Arm] = {"fedcvt": Arm("fedcvt", {}, STEPS)}
 """The nearest to co-training where no unlabelled row has two real views: three classifiers, of each view and of both,
 label rows whose other view is made up."""
@@ -117,10 +125,17 @@ FEDADS: dict[str, Arm] = {
     "fedbcd, sequential": Arm("fedbcd", {"local_steps": 3, "order": "sequential"}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
     "celu": Arm("celu", {"local_steps": 3}, {EPOCHS: (1 / 3, Pool.TRAIN)}),
 }
+ONE_PASS: dict[str, Arm] = {"vanilla, one pass": Arm("vanilla", {}, {EPOCHS: (0.0, Pool.TRAIN)})}
+"""As FedAds trains: once over the aligned rows."""
+
 PUBLISHERS: dict[str, Arm] = {
     "risa, early": Arm("risa", {"rounds": ROUNDS}, EARLY),
     "risa, early, no publisher rows": Arm("risa", {"rounds": ROUNDS, **NONE}, EARLY),
     "risa, early, all publisher rows": Arm("risa", {"rounds": ROUNDS, "publisher_weight": 1.0, **EVERY}, EARLY),
+}
+EARLY_CHOICES: dict[str, Arm] = {
+    "risa, early, confidence": Arm("risa", {"rounds": ROUNDS, "select_by": "confidence"}, EARLY),
+    "risa, early, all": Arm("risa", {"rounds": ROUNDS, **EVERY}, EARLY),
 }
 """RISA with a short warm-up: where few rows are labelled at all, a longer one overfits before any row is chosen."""
 
@@ -132,7 +147,17 @@ FUSIONS: dict[str, Arm] = {
 }
 """Rules of fusion where there are more than two opinions; RISA's own fuses pair by pair, in the parties' order."""
 
-ARMS = {**MAIN, **ABLATIONS, **WITHOUT, **FEDADS, **PUBLISHERS, **FUSIONS}
+ARMS = {
+    **MAIN,
+    **ABLATIONS,
+    **WITHOUT,
+    **LITERAL,
+    **FEDADS,
+    **ONE_PASS,
+    **PUBLISHERS,
+    **EARLY_CHOICES,
+    **FUSIONS,
+}
 
 
 @dataclass(frozen=True)
@@ -167,6 +192,7 @@ RISA_TIERS = (
     (tuple(ABLATIONS), FEW[:1]),
     ((*WITHOUT, *CROSS_VIEW), FEW),
     (("risa, no publisher rows",), REST),
+    ((*LITERAL, "risa, early", "risa, early, no publisher rows", *EARLY_CHOICES), FEW),
 )
 PICTURES = (
     "risa, trusted to .9",
@@ -179,7 +205,13 @@ PICTURES = (
 )
 """The ablations wanted first of pictures, where a run takes half a minute."""
 
-PICTURE_TIERS = (*RISA_TIERS[:2], (PICTURES, FEW[:1]), (PICTURES, FEW[1:]), *RISA_TIERS[4:5], *RISA_TIERS[2:4])
+PICTURE_TIERS = (
+    *RISA_TIERS[:2],
+    (PICTURES, FEW[:1]),
+    (PICTURES, FEW[1:]),
+    ((*WITHOUT, *LITERAL, *CROSS_VIEW), FEW[:1]),
+    *RISA_TIERS[3:1:-1],
+)
 PUBLISHER_ARMS = (
     "vanilla",
     "advonly",
@@ -189,7 +221,7 @@ PUBLISHER_ARMS = (
     *PUBLISHERS,
     "oracle",
 )
-FEDADS_TIERS = (((*MAIN, *FEDADS), (0.2,)),)
+FEDADS_TIERS = (((*MAIN, *FEDADS), (0.2,)), (tuple(ONE_PASS), (0.2,)))
 FEDADS_MODEL = {
     "bottom": "fedads",
     "parties": {"publisher": {"embedding_dim": 32}, "advertiser": {"embedding_dim": 128}},

@@ -14,7 +14,19 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from experiments.bench.arms import ABLATIONS, CROSS_VIEW, FEDADS, FUSIONS, MAIN, STUDIES, WITHOUT
+from experiments.bench.arms import (
+    ABLATIONS,
+    CROSS_VIEW,
+    EARLY_CHOICES,
+    FEDADS,
+    FUSIONS,
+    LITERAL,
+    MAIN,
+    ONE_PASS,
+    PUBLISHERS,
+    STUDIES,
+    WITHOUT,
+)
 from experiments.bench.methods import Row
 from experiments.bench.rows import read_rows
 
@@ -23,7 +35,7 @@ RISA_STUDIES, FEDADS_STUDIES = ("cifar10", "criteo", "digits"), ("fedads_criteo"
 RISA_HOURS, FEDADS_HOURS = 3, 2
 """The budget of each page's sweep, in hours on two cores."""
 
-LEVEL = 0.05
+LEVEL, SAME = 0.05, 1e-6
 EFFECTIVENESS = ("method", "AUC", "NLL / base", "ECE", "AUC less vanilla", "p, Holm", "NLL gain", "by rows", "passes")
 Values = dict[int, float]
 """A figure by seed."""
@@ -84,12 +96,12 @@ def values(rows: Sequence[Row], arm: str, overlap: float, metric: str) -> Values
 
 
 def interval(found: Sequence[float], sign: bool = False) -> str:
-    """Return a mean with its 95 % t-interval over seeds, and how many those are."""
+    """Return a mean with its 95 % t-interval over seeds, from three seeds on, and how many those are."""
     if not found:
         return "not run"
     shown = f"{np.mean(found):+.3f}" if sign else f"{np.mean(found):.3f}"
-    if len(found) < 2:
-        return f"{shown} (1)"
+    if len(found) < 3:
+        return f"{shown} ({len(found)})"
     half = float(stats.t.ppf(1 - LEVEL / 2, len(found) - 1)) * float(np.std(found, ddof=1)) / math.sqrt(len(found))
     return f"{shown} ± {half:.3f} ({len(found)})"
 
@@ -106,8 +118,8 @@ def _gaps(ours: Values, theirs: Values) -> list[float]:
 
 
 def paired_p(gaps: Sequence[float]) -> float | None:
-    """Return the two-sided p of a paired t-test from the differences, `None` below two seeds or without spread."""
-    if len(gaps) < 2 or np.ptp(gaps) == 0:
+    """Return the two-sided p of a paired t-test from the differences, `None` below three seeds or without spread."""
+    if len(gaps) < 3 or np.ptp(gaps) < SAME:
         return None
     return float(stats.ttest_1samp(gaps, 0.0).pvalue)
 
@@ -162,7 +174,7 @@ def ablations(rows: Sequence[Row], metric: str) -> Iterator[str]:
     """Yield each ablation's figure and its paired difference to RISA's, where few rows are aligned."""
     few = [overlap for overlap in _overlaps(rows) if overlap in (0.01, 0.05)]
     yield from _head([metric, *(f"{overlap:.0%}{what}" for overlap in few for what in ("", " less risa"))])
-    for arm in ("risa", "advonly", *ABLATIONS, *WITHOUT, *CROSS_VIEW):
+    for arm in ("risa", "advonly", *ABLATIONS, *WITHOUT, *LITERAL, *CROSS_VIEW, *PUBLISHERS, *EARLY_CHOICES):
         cells: list[str] = []
         for at in few:
             own = values(rows, arm, at, metric)
@@ -185,7 +197,7 @@ def strong_publisher(rows: Sequence[Row]) -> Iterator[str]:
 def precision(rows: Sequence[Row]) -> Iterator[str]:
     """Yield how right pseudo-labels of chosen and of other publisher-only rows were in the last round."""
     yield from _head(["arm", "overlap", "chosen", "right, chosen", "right, others", "gap"])
-    for arm in ("risa", *ABLATIONS, *FUSIONS):
+    for arm in ("risa", *ABLATIONS, *LITERAL, *FUSIONS, *PUBLISHERS, *EARLY_CHOICES):
         for at in _overlaps(rows):
             noted = [row["method"] for row in rows if (row["arm"], row["overlap"]) == (arm, at)]
             both = [(each.get("precision_selected"), each.get("precision_rejected")) for each in noted]
@@ -215,7 +227,7 @@ def effectiveness(rows: Sequence[Row]) -> Iterator[str]:
     """Yield FedAds' table: utility, the paired gain over vanilla by seed, and by test rows within each seed."""
     yield from _head(EFFECTIVENESS)
     overlap = next((row["overlap"] for row in rows if row["arm"] == "vanilla"), 0.2)
-    arms = [arm for arm in (*MAIN, *FEDADS) if values(rows, arm, overlap, "auc")]
+    arms = [arm for arm in (*MAIN, *FEDADS, *ONE_PASS) if values(rows, arm, overlap, "auc")]
     gaps = {arm: _gaps(values(rows, arm, overlap, "auc"), values(rows, "vanilla", overlap, "auc")) for arm in arms}
     corrected = holm([paired_p(gaps[arm]) for arm in arms])
     for arm, p in zip(arms, corrected, strict=True):
@@ -247,7 +259,7 @@ def missing(name: str, rows: Sequence[Row]) -> list[str]:
     named: dict[str, list[str]] = {}
     for (arm, overlap), count in lacking.items():
         named.setdefault(f"{overlap:.0%}, {count} of {STUDIES[name].seeds} seeds", []).append(arm)
-    told = "; ".join(f"{where}: {', '.join(arms)}" for where, arms in named.items())
+    told = "; ".join(f"{where}: {', '.join(f'`{arm}`' for arm in arms)}" for where, arms in named.items())
     return [f"Not run, cut for time ({sum(lacking.values())} of {len(wanted)} runs): {told}."]
 
 

@@ -55,9 +55,10 @@ def test_the_command_joins_two_files_over_ray_and_counts_what_is_shared(ray_clus
     rest = ["--set", "train.epochs=1", "--set", "train.batch_size=32", "--set", "attack=[]", "--json"]
     assert main(["simulate", "--out", str(tmp_path / "run"), "--set", f"data={data}", *rest]) == 0
     row = json.loads(capsys.readouterr().out)
-    assert (row["config"]["backend"], row["config"]["align"]["name"]) == ("ray", "auto")
+    assert row["backend"] == "ray"
     assert sum(row["rows"][pool] for pool in ("train", "valid", "test")) == 150
-    assert row["rows"]["leftover"] == {"publisher": 100, "advertiser": 100}
+    assert row["rows"]["only"] == {"publisher": 100, "advertiser": 100}
+    assert any(edge.endswith("/psi") or "psi" in edge for edge in json.dumps(row["wire"]).split())
 
 
 @pytest.mark.parametrize("grid", [on_ray, in_process])
