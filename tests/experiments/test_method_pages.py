@@ -19,6 +19,7 @@ def test_the_interval_is_students():
     assert interval([0.4, 0.5, 0.6]) == f"0.500 ± {(high - low) / 2:.3f} (3)"
     assert interval([]) == "not run"
     assert interval([0.25], sign=True) == "+0.250 (1)"
+    assert interval([0.25, 0.35]) == "0.300 (2)", "a t-interval of two seeds is wider than any figure here"
 
 
 def test_differences_are_paired_by_seed():
@@ -43,8 +44,8 @@ def test_a_page_keeps_its_prose():
 
 def test_what_was_not_run_is_named():
     (told,) = missing("digits", [{"arm": "vanilla", "overlap": 0.01, "seed": 0}])
-    assert "1%, 4 of 5 seeds: vanilla" in told
-    assert "100%, 5 of 5 seeds: oracle" in told
+    assert "1%, 4 of 5 seeds: `vanilla`" in told
+    assert "100%, 5 of 5 seeds: `oracle`" in told
 
 
 def test_time_spent_is_told_beside_the_budget_of_two_cores():
