@@ -55,10 +55,11 @@ def test_lost_and_doubled_messages_change_nothing(tmp_path, channel):
     assert digest(fit) == calm()
 
 
-def test_deaths_before_and_after_acting_are_made_good(tmp_path):
-    fit, counts = stormy(tmp_path, Faults(crash=0.03), restarts=1_000)
+@pytest.mark.parametrize("changed", [{}, {"wire": {"codec": "int8+feedback"}}])
+def test_deaths_before_and_after_acting_are_made_good(tmp_path, changed):
+    fit, counts = stormy(tmp_path, Faults(crash=0.03), restarts=1_000, **changed)
     assert fit.restarts >= counts["crash"] > 1
-    assert digest(fit) == calm()
+    assert digest(fit) == calm(**changed)
 
 
 @pytest.mark.slow
