@@ -19,7 +19,8 @@ from typing import Literal
 import safetensors.numpy
 from flwr.app import Array, ArrayRecord
 
-from vfl.compat_flwr import items
+from vfl.compat_flwr import array as make_array
+from vfl.compat_flwr import arrays, items
 from vfl.errors import DataError
 from vfl.transcript import AdversaryView, Hints, Holding
 from vfl.types import Envelope, PartyId
@@ -54,10 +55,10 @@ class TranscriptWriter:
             self._settle()
 
     def add(self, step: int, direction: Direction, key: str, record: ArrayRecord) -> None:
-        """Keep one envelope record as it was on the wire, before any channel sealed it."""
+        """Keep one envelope record as it was on the wire, before any channel sealed it or after one opened it."""
         if step % self._every:
             return
-        self._pending.append((step, direction, key, record))
+        self._pending.append((step, direction, key, _lasting(record)))
         self._size += body_bytes(record)
         if self._size >= CHUNK_BYTES:
             self._hand_over()
@@ -88,6 +89,15 @@ class TranscriptWriter:
         under_way = _UNDER_WAY.pop(self._folder, None)
         if under_way is not None:
             self._unsynced.append(under_way.result())
+
+
+def _lasting(record: ArrayRecord) -> ArrayRecord:
+    """Return the record with a copy of what its party may write to: what a channel opened for it."""
+    found = items(record)
+    if all(isinstance(each.data, bytes) for each in found.values()):
+        return record
+    copied = {n: make_array(each.dtype, each.shape, each.stype, bytes(each.data)) for n, each in found.items()}
+    return arrays(copied)
 
 
 @lru_cache(maxsize=1)

@@ -203,7 +203,9 @@ def _decode_body(key: str, body: Array) -> Tensor:
         raise WireError(f"envelope {key!r} has a malformed body ({body.stype}, {body.dtype}, {body.shape})")
     if not count:
         return torch.empty(body.shape, dtype=_TORCH[body.dtype])
-    data = bytearray(body.data)
+    data: bytes | bytearray = body.data
+    if not isinstance(data, bytearray):  # else it was made for this envelope alone: a channel opened it
+        data = bytearray(data)
     if body.stype == STYPE["f16"]:
         return torch.frombuffer(data, dtype=torch.float16).float().reshape(body.shape)
     if body.stype == STYPE["int8"]:
