@@ -64,6 +64,9 @@ REFERENCES_DEPEND_ON = ("seed", "data", "holdout", "split", "align", "model", "t
 ALIGNMENT_DEPENDS_ON = ("seed", "data", "holdout", "split", "align")
 """Sections of a configuration that the parties align by."""
 
+GUESSABLE = 2**48
+"""Seeds below this can be tried one by one, by code that has some machines and days."""
+
 BETWEEN_S = 0.1
 """Seconds between two words to whoever watches."""
 
@@ -408,8 +411,19 @@ def _notes(facts: _Facts, fit: Fit, leakage: Mapping[str, Any]) -> list[str]:
         notes.append("the data are synthetic: no figure here says anything about real users")
     if len(facts.world.described.classes) > 2:
         notes.append("positives, base_rate and calibration_ratio are figures of two classes: null with more")
-    if leakage and not landlock_abi():
-        notes.append("this kernel has no Landlock: attacks were held by Python's audit hook alone; trust their code")
+    notes += _unconfined(config, leakage)
     if config.backend == "local":
         notes.append("backend local: all parties share one process, so peak_rss_mb is that process for each of them")
+    return notes
+
+
+def _unconfined(config: Config, leakage: Mapping[str, Any]) -> list[str]:
+    """Return what hostile code among a run's attacks could have got around."""
+    notes: list[str] = []
+    if leakage and not landlock_abi():
+        notes.append("this kernel has no Landlock: attacks were held by Python's audit hook alone; trust their code")
+    foreign = sorted(spec.name for spec in config.attack if ":" in spec.name)
+    if leakage and foreign and config.seed < GUESSABLE:
+        told = f"{', '.join(foreign)} could find seed {config.seed} by trying, and every stream of the run with it"
+        notes.append(f"{told}: trust its code, or draw a seed of 62 bits (docs/threat-model.md)")
     return notes
