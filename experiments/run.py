@@ -23,7 +23,16 @@ from experiments.adaptive import ADAPTIVE, adapted, afterwards
 from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
-from experiments.leakage import FAILS, Target, attack_all, check_threat, check_took_part, require_transcript, unmarked
+from experiments.leakage import (
+    FAILS,
+    Target,
+    attack_all,
+    check_threat,
+    check_took_part,
+    failure,
+    require_transcript,
+    unmarked,
+)
 from experiments.output import strict
 from experiments.plan import (
     REFEREE,
@@ -183,9 +192,9 @@ def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, 
     threat = config.threat.model_dump(mode="json")
     for spec in specs:
         asked = {"attack": spec.model_dump(mode="json", by_alias=True), "threat": threat, "digest": row["digest"]}
-        if "error" not in leakage[spec.key]:
+        if failure(leakage[spec.key]) is None:
             rundir.write_json(run_dir / "attacks" / f"{spec.key}.json", {**strict(leakage[spec.key]), "asked": asked})
-    failed = [f"{key}: {figures['error']}" for key, figures in leakage.items() if "error" in figures]
+    failed = [f"{key}: {told}" for key, figures in leakage.items() if (told := failure(figures))]
     if failed:
         raise PartyError(f"attack {failed[0]}")
     return strict({"schema": configs.ROW_SCHEMA, "run_id": row["run_id"], "digest": row["digest"], "leakage": leakage})
