@@ -238,7 +238,7 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
         rundir.write_steps(out, fitted.progress, config.train.round_rows)
         rundir.write_status(out, "reference", 0, 0)
         progress.start("reference", 0)
-        if TWIN in config.references:
+        if TWIN in config.references or fitted.absent:  # it also shows what going on without a publisher costs
             unsigned = [replace(spec, credentials=None) for spec in specs]
             place = str(party_folder(out, REFEREE) / TWIN)
             twin = {"specs": unsigned, "plan": coordinator_plan(config), "folder": place}
@@ -329,7 +329,7 @@ def _row(facts: _Facts, fit: Fit, figures: Mapping[str, Any], leakage: Mapping[s
         "digest": digest(fit),
         "version": version("vfl-platform"),
         "out": str(facts.out),
-        "notes": _notes(facts, fit, leakage),
+        "notes": _notes(facts, fit, figures["utility"], leakage),
         "data": {
             "name": facts.config.data.name,
             "sha256": rundir.data_of(facts.out),
@@ -399,15 +399,27 @@ def _cost(facts: _Facts, fit: Fit) -> dict[str, Any]:
     }
 
 
-def _notes(facts: _Facts, fit: Fit, leakage: Mapping[str, Any]) -> list[str]:
+def _done_without(fit: Fit, utility: Mapping[str, Any]) -> list[str]:
+    """Return who stayed away from when on, and what the model is worth beside that of the same run with everyone."""
+    if not fit.absent:
+        return []
+    said = [
+        f"{party} stayed away from step {step} on: the mean embedding it last sent was used in its place"
+        for party, step in fit.absent.items()
+    ]
+    without, whole = utility["test"]["auc"], utility[TWIN]["auc"]
+    if without is not None and whole is not None:
+        figures = f"test AUC {without:.4f}, and {whole:.4f} where everyone stays"
+        said.append(f"the same run with everyone is utility.{TWIN}: {figures}; the absence costs {whole - without:.4f}")
+    return said
+
+
+def _notes(facts: _Facts, fit: Fit, utility: Mapping[str, Any], leakage: Mapping[str, Any]) -> list[str]:
     notes: list[str] = []
     config = facts.config
     if fit.largest_vocabulary >= MANY_IDS and config.train.epochs > 1:
         notes += [f"a column has {fit.largest_vocabulary} ids: {said}" for said in _guarded(config)]
-    notes += [
-        f"{party} stayed away from step {step} on: the mean embedding it last sent was used in its place"
-        for party, step in fit.absent.items()
-    ]
+    notes += _done_without(fit, utility)
     if fit.rows(Pool.TEST) < LEAST_ROWS:
         notes.append(f"fewer than {LEAST_ROWS} test rows: no intervals and no p; raise holdout.test")
     notes += [

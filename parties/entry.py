@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from flwr.app import ConfigRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from vfl.compat_flwr import items
 from vfl.errors import WireError
@@ -44,14 +44,18 @@ class Entry:
     _allowance: float = 1.0
     _filled: float = field(default=-1.0)
 
-    def admit(self, content: RecordDict) -> None:
-        """Raise `WireError` for a message that is too large, holds too many envelopes, or comes too soon."""
+    def admit(self, content: RecordDict) -> dict[str, ArrayRecord]:
+        """Return the envelope records of a message.
+
+        Raises `WireError` for a message that is too large, holds too many envelopes, or comes too soon.
+        """
         records = mail(content)
-        if len(records) > self.limits.envelopes:
-            raise WireError(f"{self.party} got {len(records)} envelopes at once, allowed {self.limits.envelopes}")
-        size = sum(len(array.data) for record in records.values() for array in items(record).values())
-        if size > self.limits.message_bytes:
-            raise WireError(f"{self.party} got a message of {size} bytes, allowed {self.limits.message_bytes}")
+        if records:
+            if len(records) > self.limits.envelopes:
+                raise WireError(f"{self.party} got {len(records)} envelopes at once, allowed {self.limits.envelopes}")
+            size = sum(len(array.data) for record in records.values() for array in items(record).values())
+            if size > self.limits.message_bytes:
+                raise WireError(f"{self.party} got a message of {size} bytes, allowed {self.limits.message_bytes}")
         now, burst = self.clock(), self.limits.per_second
         if self._filled < 0:
             self._filled, self._allowance = now, burst
@@ -62,6 +66,7 @@ class Entry:
                 f"{self.party} got more than {self.limits.per_second:.0f} messages a second; it takes no more"
             )
         self._allowance -= 1
+        return records
 
     def answered(self, step: int, hops: tuple[str, ...], content: RecordDict) -> RecordDict | None:
         """Return what was replied to this very message before, `None` where it is new.
@@ -100,10 +105,13 @@ class Entry:
 
 def _fingerprint(content: RecordDict) -> Fingerprint:
     """Return what tells two messages of one name apart: the header, and of a sealed array nonce and tag."""
-    header = items(content).get(STEP_KEY)
-    arrays = (
-        (key, name, array.stype, array.dtype, tuple(array.shape), bytes(array.data[:_HEAD]), bytes(array.data[-_TAIL:]))
-        for key, record in mail(content).items()
-        for name, array in items(record).items()
-    )
-    return (header.get(STEP_KEY) if isinstance(header, ConfigRecord) else None, *arrays)
+    header: object = None
+    arrays: list[object] = []
+    for key, record in items(content).items():
+        if isinstance(record, ArrayRecord):
+            for name, array in items(record).items():
+                data, shape = array.data, tuple(array.shape)
+                arrays.append((key, name, array.stype, array.dtype, shape, bytes(data[:_HEAD]), bytes(data[-_TAIL:])))
+        elif key == STEP_KEY and isinstance(record, ConfigRecord):
+            header = record.get(STEP_KEY)
+    return (header, *arrays)

@@ -116,7 +116,7 @@ class FeatureParty:
                 imputer=partial(build, "impute"),
                 bottom=lambda: self._bottom(mounts, schema),
                 top=lambda width: mounts.wrap("top", spec.model.build_top(width, spec.classes, spec.seeds)),
-                penalty=lambda step, embeddings: mounts.penalty(step, self.batch(step), embeddings),
+                penalty=lambda step, sent: mounts.penalty(step, self.batch(step), sent) if mounts.members else None,
             )
         )
         self._restore_side()

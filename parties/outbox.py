@@ -54,7 +54,8 @@ class Sender:
 class Outbox:
     """One party's way out. `chains`, the digest by destination, and `sent_bytes` grow with every envelope.
 
-    `last` holds what each destination was sent last about some rows, after defenses: its answer is judged by it.
+    `last` holds what each destination was sent last about some rows, after defenses: its answer is judged by it, where
+    anything is mounted that judges.
     `without` are the parties that the run goes on without: a step played again then sends another body, and the noise
     of the first time would cancel out.
     """
@@ -77,7 +78,7 @@ class Outbox:
         `by_class`, and whether the round is one of `learning`, are for its defenses alone.
         """
         defended = self._defend(envelope, by_class, learning)
-        if len(defended.rows):  # an alignment's message is about none, and may be large
+        if self.mounted and len(defended.rows):  # an alignment's message is about none, and may be large
             step, kind, src, dst = defended.step, defended.kind, defended.src, defended.dst
             self.last[dst] = Envelope(step, kind, src, dst, defended.rows, defended.body.detach())
         key, record = encode(defended, self.codec)

@@ -32,7 +32,7 @@ from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.grid import KEEP
 from vfl.methods import Parts
 from vfl.types import Envelope, Hop, Kind, Pool, Role, Step
-from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, mail, read_step
+from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, read_step
 
 OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
 """What a party answers itself, whatever its player."""
@@ -67,7 +67,7 @@ class Party:
 
         A message that was acted on before is answered again and changes nothing.
         """
-        self.entry.admit(message.content)
+        records = self.entry.admit(message.content)
         self.require_met()
         step, names = read_step(message.content)
         before = self.entry.answered(step.index, names, message.content)
@@ -76,7 +76,7 @@ class Party:
         hops = [self.delivery.hop(name) for name in names]
         check_round(self.spec.party, step.phase, self.prepared)
         self.schedule.check(step, names)
-        received = [self.inbox.receive(step.index, key, record) for key, record in mail(message.content).items()]
+        received = [self.inbox.receive(step.index, key, record) for key, record in records.items()]
         content = self._act(step, hops, received)
         self.entry.keep(step.index, names, message.content, content)
         return reply(content, message)

@@ -140,10 +140,11 @@ class Rows:
 
     def _read(self, step: Step) -> Batch:
         rows = self._epoch(step)
-        span = step.span(len(rows))
-        stop = min(span.stop, len(rows))
+        count = rows.shape[0]
+        span = step.span(count)
+        stop = min(span.stop, count)
         first, window = self._windows.get(step.pool, (0, None))
-        if window is None or not first <= span.start <= stop <= first + len(window.rows):
+        if window is None or not first <= span.start <= stop <= first + window.rows.shape[0]:
             first, window = span.start, self.take(rows[span.start : max(stop, span.start + WINDOW_ROWS)])
             self._windows[step.pool] = (first, window)
         return _take(window, slice(span.start - first, stop - first))

@@ -34,10 +34,18 @@ class Schedule:
     rows: Mapping[str, float] = field(default_factory=dict[str, float])
     place: tuple[int, int, int] = _START
     at: int = -1
+    _allowed: dict[str, tuple[int, frozenset[str]]] = field(init=False)
+    _last: Step | None = None
+
+    def __post_init__(self) -> None:
+        """Note by name where a phase is among the phases and which hops it has: that is asked for every message."""
+        self._allowed = {
+            phase.name: (number, frozenset(hop.name for hop in phase.hops)) for number, phase in enumerate(self.phases)
+        }
 
     def reset(self) -> None:
         """Begin again: the run does, or goes on from a checkpoint."""
-        self.place, self.at = _START, -1
+        self.place, self.at, self._last = _START, -1, None
 
     def check(self, step: Step, names: Sequence[str]) -> None:
         """Raise `WireError` for a round that is not in the plan, is of another size, or is out of its order."""
@@ -58,19 +66,22 @@ class Schedule:
             self._refuse(step, f"{EVALUATION_BATCH} of {int(held)} rows at a time, in order")
 
     def _check_training(self, step: Step, names: Sequence[str]) -> None:
-        number = next((place for place, phase in enumerate(self.phases) if phase.name == step.phase), None)
-        if number is None:
-            known = ", ".join(phase.name for phase in self.phases)
+        if step.phase not in self._allowed:
+            known = ", ".join(self._allowed)
             raise WireError(f"{self.party} got phase {step.phase!r}, allowed {known}; it refuses the round")
+        number, hops = self._allowed[step.phase]
         phase = self.phases[number]
-        self._only(step, names, phase.hops)
+        if not names or not hops.issuperset(names):
+            self._only(step, names, phase.hops)
+        if step is self._last:  # the header of a round's first message, read once for all of them
+            return
         if step.pool != phase.pool or step.shuffle != phase.shuffle:
             self._refuse(step, f"pool {phase.pool.value}, shuffled {phase.shuffle}")
         self._check_share(step, phase)
         place = (number, step.epoch, step.start)
         if place < self.place or (place == self.place and step.index != self.at):
             self._refuse(step, "each round once, in the order of the plan")
-        self.place, self.at = place, step.index
+        self.place, self.at, self._last = place, step.index, step
 
     def _check_share(self, step: Step, phase: Phase) -> None:
         """Refuse a round that is not the part of an epoch that this phase's batch size makes it."""

@@ -34,7 +34,7 @@ CORE = {"vfl.types", "vfl.errors", "vfl.seeds"}
 """What a member of any family may import, besides its own family."""
 ALSO = {
     "align": {"vfl.exchange", "vfl.crypto"},
-    "methods": {"vfl.exchange", "vfl.losses", "vfl.models", "vfl.impute", "vfl.evidence", "vfl.crypto"},
+    "methods": {"vfl.backward", "vfl.exchange", "vfl.losses", "vfl.models", "vfl.impute", "vfl.evidence", "vfl.crypto"},
     "defenses": {"vfl.privacy"},
     "attacks": {"vfl.transcript"},
     "metrics": {"vfl.attacks"},

@@ -3,7 +3,9 @@
 X25519 ephemeral keys, signed by the parties' Ed25519 identities (`vfl.identity`) and fresh for every run and every
 restart, HKDF-SHA256 to one AES-256-GCM key for each direction, a counter as nonce, and the run, the envelope's header,
 type and shape as associated data. Where a party's processor has no AES instructions, both ends of its channels take
-ChaCha20-Poly1305 instead. A sealed array carries Flower's `Array` with a serialisation type of ours.
+ChaCha20-Poly1305 instead. A sealed array is Flower's `Array` of ciphertext and tag, with a serialisation type of ours
+that names codec and counter, and with them the nonce: bytes are never put together or apart, which would cost as much
+as sealing them.
 
 Protects bodies and row handles from the coordinator and the network, and tells who sent them. Without identities it
 does not authenticate who a public key belongs to: an *active* coordinator could stand in the middle.
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -33,8 +36,9 @@ from vfl.identity import PUBLIC_BYTES, SIGNATURE_BYTES, Credentials
 from vfl.types import PartyId
 from vfl.wire import STYPE, parse_header
 
-AEAD_STYPE = "vfl.aead.v1"
-_NONCE_BYTES = 12
+AEAD_STYPE = "vfl.aead.v2"
+_SEALED = re.compile(rf"{re.escape(AEAD_STYPE)}/([0-2])/([1-9][0-9]{{0,18}})")
+_NONCE_BYTES, _TAG_BYTES = 12, 16
 _CODECS = {"vfl.raw.v1": 0, "vfl.f16.v1": 1, "vfl.int8.v1": 2}
 _STYPES = tuple(_CODECS)
 AES, CHACHA = b"A", b"C"
@@ -135,7 +139,10 @@ class Channel:
         return arrays({name: self._seal(dst, f"{key}/{name}", array) for name, array in items(record).items()})
 
     def open(self, key: str, record: ArrayRecord) -> ArrayRecord:
-        """Return the record in the clear; raises `WireError` if it was tampered with, replayed or reordered."""
+        """Return the record in the clear; raises `WireError` if it was tampered with, replayed or reordered.
+
+        Its arrays are made for the caller, who may write to them.
+        """
         _, src, _, _ = parse_header(key)
         if src not in self._in:
             raise WireError(f"{self.party} has no channel with {src!r}; envelope {key!r} refused")
@@ -156,32 +163,36 @@ class Channel:
 
     def _seal(self, dst: PartyId, label: str, array: Array) -> Array:
         self._sent[dst] += 1
-        nonce = bytes([_CODECS[array.stype]]) + self._sent[dst].to_bytes(_NONCE_BYTES - 1, "big")
-        sealed = self._out[dst].encrypt(nonce, array.data, self._associated(label, array))
-        return make_array(array.dtype, array.shape, AEAD_STYPE, nonce + sealed)
+        codec, count = _CODECS[array.stype], self._sent[dst]
+        sealed = self._out[dst].encrypt(_nonce(codec, count), array.data, self._associated(label, array))
+        return make_array(array.dtype, array.shape, f"{AEAD_STYPE}/{codec}/{count}", sealed)
 
     def _open(self, src: PartyId, label: str, array: Array, seen: int) -> tuple[int, Array]:
-        whole = memoryview(array.data)
-        nonce, sealed = bytes(whole[:_NONCE_BYTES]), whole[_NONCE_BYTES:]
-        if array.stype != AEAD_STYPE or len(nonce) < _NONCE_BYTES or nonce[0] >= len(_STYPES):
+        named = _SEALED.fullmatch(array.stype)
+        if named is None or len(array.data) < _TAG_BYTES:
             raise WireError(
                 f"{label!r} from {src} is not sealed; a run with its channel on takes sealed envelopes only"
             )
-        count = int.from_bytes(nonce[1:], "big")
+        codec, count = int(named[1]), int(named[2])
         if count <= seen:
             raise WireError(f"{label!r} from {src} was replayed or reordered (count {count}, seen {seen})")
+        data = bytearray(len(array.data) - _TAG_BYTES)
         try:
-            data = self._in[src].decrypt(nonce, sealed, self._associated(label, array))
+            self._in[src].decrypt_into(_nonce(codec, count), array.data, self._associated(label, array), data)
         except InvalidTag:
             raise WireError(f"{label!r} from {src} was tampered with: its authentication tag does not match") from None
-        return count, make_array(array.dtype, array.shape, _STYPES[nonce[0]], data)
+        return count, make_array(array.dtype, array.shape, _STYPES[codec], data)
 
     def _associated(self, label: str, array: Array) -> bytes:
         return f"{self.run}|{label}|{array.dtype}|{array.shape}".encode()
 
 
+def _nonce(codec: int, count: int) -> bytes:
+    return bytes([codec]) + count.to_bytes(_NONCE_BYTES - 1, "big")
+
+
 def _derive(secret: bytes, salt: bytes, ends: str) -> bytes:
-    info = f"vfl channel v2|{ends}".encode()
+    info = f"vfl channel v3|{ends}".encode()
     return HKDF(algorithm=hashes.SHA256(), length=32, salt=salt, info=info).derive(secret)
 
 

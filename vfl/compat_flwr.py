@@ -84,8 +84,8 @@ def reply(content: RecordDict, to: Message) -> Message:
     return _message(content, {**asked, **swapped})
 
 
-def array(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Array:
-    """Return what `Array(dtype, shape, stype, data)` does."""
+def array(dtype: str, shape: tuple[int, ...], stype: str, data: bytes | bytearray) -> Array:
+    """Return what `Array(dtype, shape, stype, data)` does; with a `bytearray`, one that stays in this process."""
     made = Array.__new__(Array)
     made.__dict__.update(dtype=dtype, shape=shape, stype=stype, data=data, _is_dirty=True)
     return made

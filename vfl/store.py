@@ -12,18 +12,19 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache, reduce
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import safetensors.numpy
 from flwr.app import Array, ArrayRecord
 
-from vfl.compat_flwr import items
+from vfl.compat_flwr import array as make_array
+from vfl.compat_flwr import arrays, items
 from vfl.errors import DataError
 from vfl.transcript import AdversaryView, Hints, Holding
 from vfl.types import Envelope, PartyId
-from vfl.whole import write_whole
+from vfl.whole import to_disk, write_whole
 from vfl.wire import STYPE, body_bytes, decode
 
 Direction = Literal["sent", "received"]
@@ -31,7 +32,7 @@ CHUNK_BYTES = 8 * 2**20
 _Entry = tuple[int, Direction, str, ArrayRecord]
 _NAMES = {"<f4": "F32", "<f8": "F64", "<i4": "I32", "<i8": "I64", "|u1": "U8"}
 """What safetensors calls the types that the wire carries."""
-_UNDER_WAY: dict[Path, Future[None]] = {}
+_UNDER_WAY: dict[Path, Future[Path]] = {}
 """The chunk that is being written, by folder: who opens a folder anew, or cuts it back, waits for it first."""
 
 
@@ -39,7 +40,8 @@ class TranscriptWriter:
     """Appends every `every`-th step's envelopes to a party's folder; holds at most two chunks in memory.
 
     A full chunk is written by another thread while training goes on; what went wrong there is raised by
-    the next chunk, or by `flush`, after which everything is on disk.
+    the next chunk, or by `flush`, after which everything is on disk. Until then a chunk may only be with the operating
+    system: a run that goes on from a checkpoint, before which all was flushed, deletes those anyway.
     """
 
     def __init__(self, folder: Path, every: int) -> None:
@@ -47,15 +49,16 @@ class TranscriptWriter:
         self._every = every
         self._pending: list[_Entry] = []
         self._size = 0
+        self._unsynced: list[Path] = []
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(OSError):  # of an earlier writer that was dropped with a chunk under way
             self._settle()
 
     def add(self, step: int, direction: Direction, key: str, record: ArrayRecord) -> None:
-        """Keep one envelope record as it was on the wire, before any channel sealed it."""
+        """Keep one envelope record as it was on the wire, before any channel sealed it or after one opened it."""
         if step % self._every:
             return
-        self._pending.append((step, direction, key, record))
+        self._pending.append((step, direction, key, _lasting(record)))
         self._size += body_bytes(record)
         if self._size >= CHUNK_BYTES:
             self._hand_over()
@@ -65,11 +68,14 @@ class TranscriptWriter:
         if self._pending:
             self._hand_over()
         self._settle()
+        for path in self._unsynced:
+            to_disk(path)
+        self._unsynced = []
 
     def cut_back(self, step: int) -> None:
         """Forget everything from `step` on: the checkpoint to resume from was taken just before it."""
         self._settle()
-        self._pending, self._size = [], 0
+        self._pending, self._size, self._unsynced = [], 0, []
         for path in _chunks(self._folder):
             if _span(path)[1] >= step:
                 path.unlink()
@@ -82,7 +88,16 @@ class TranscriptWriter:
     def _settle(self) -> None:
         under_way = _UNDER_WAY.pop(self._folder, None)
         if under_way is not None:
-            under_way.result()
+            self._unsynced.append(under_way.result())
+
+
+def _lasting(record: ArrayRecord) -> ArrayRecord:
+    """Return the record with a copy of what its party may write to: what a channel opened for it."""
+    found = items(record)
+    if all(isinstance(each.data, bytes) for each in found.values()):
+        return record
+    copied = {n: make_array(each.dtype, each.shape, each.stype, bytes(each.data)) for n, each in found.items()}
+    return arrays(copied)
 
 
 @lru_cache(maxsize=1)
@@ -90,8 +105,12 @@ def _thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="transcript")
 
 
-def _write_chunk(folder: Path, entries: Sequence[_Entry]) -> None:
-    """Write envelopes as one safetensors file, from the bytes that were on the wire and without a copy of them."""
+def _write_chunk(folder: Path, entries: Sequence[_Entry]) -> Path:
+    """Write envelopes as one safetensors file, from the bytes that were on the wire, and return where it is.
+
+    The bytes are joined first: a checksum and a write of each part would take the interpreter from those who train a
+    hundred times a chunk.
+    """
     told: dict[str, object] = {}
     lossy: dict[str, object] = {}
     bodies: list[bytes] = []
@@ -107,10 +126,11 @@ def _write_chunk(folder: Path, entries: Sequence[_Entry]) -> None:
             at += len(array.data)
     header = json.dumps({"__metadata__": {"lossy": json.dumps(lossy)}, **told}).encode()
     header += b" " * (-len(header) % 8)
-    parts = [len(header).to_bytes(8, "little"), header, *bodies]
+    content = b"".join([len(header).to_bytes(8, "little"), header, *bodies])
     steps = [step for step, *_ in entries]
-    checksum = reduce(lambda found, part: zlib.crc32(part, found), parts, 0)
-    write_whole(folder / _chunk_name(min(steps), max(steps), checksum), *parts)
+    path = folder / _chunk_name(min(steps), max(steps), zlib.crc32(content))
+    write_whole(path, content, sync=False)
+    return path
 
 
 def envelopes(folder: Path) -> Iterator[tuple[Direction, Envelope]]:

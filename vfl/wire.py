@@ -37,7 +37,8 @@ _TORCH = {name: dtype for dtype, name in _DTYPES.items()}
 _ROW_DTYPE = "<i4"
 _RAW_BYTES = {(STYPE["raw"], name): np.dtype(name).itemsize for name in _TORCH}
 _ITEM_BYTES = {**_RAW_BYTES, (STYPE["f16"], "<f4"): 2, (STYPE["int8"], "<f4"): 1}
-_HEADER = re.compile(r"([^/]+)/([^/]+)/([^/]+)/(0|[1-9][0-9]{0,17})")
+_STEP = re.compile(r"0|[1-9][0-9]{0,17}")
+_KINDS = {kind.value: kind for kind in Kind}
 _MAX_SIDE = 2**31
 _PARTS = {"rows", "body"}
 
@@ -68,7 +69,7 @@ def decode(key: str, record: ArrayRecord) -> Envelope:
         raise WireError(f"envelope {key!r} holds arrays {sorted(record)}, allowed exactly body and rows")
     rows = _decode_rows(key, parts["rows"])
     body = _decode_body(key, parts["body"])
-    if len(rows) and len(rows) != len(body):
+    if rows.shape[0] and rows.shape[0] != body.shape[0]:
         raise WireError(f"envelope {key!r} has {len(rows)} rows and a body of shape {tuple(body.shape)}; they differ")
     if body.is_floating_point() and not _finite(body):
         raise WireError(f"envelope {key!r} holds values that are not finite; the sender's model diverged or is hostile")
@@ -83,12 +84,11 @@ def header(kind: Kind, src: PartyId, dst: PartyId, step: int) -> str:
 @lru_cache(maxsize=256)
 def parse_header(key: str) -> tuple[Kind, PartyId, PartyId, int]:
     """Return kind, source, destination and step of a record key; raises `WireError` if it is not one."""
-    match = _HEADER.fullmatch(key)
-    if match is None or match[1] not in Kind.__members__.values():
-        raise WireError(
-            f"got envelope header {key!r}, allowed KIND/SRC/DST/STEP with KIND of {[k.value for k in Kind]}"
-        )
-    return Kind(match[1]), match[2], match[3], int(match[4])
+    parts = key.split("/")
+    if len(parts) != 4 or parts[0] not in _KINDS or not (parts[1] and parts[2]) or not _STEP.fullmatch(parts[3]):
+        raise WireError(f"got envelope header {key!r}, allowed KIND/SRC/DST/STEP with KIND of {list(_KINDS)}")
+    kind, src, dst, step = parts
+    return _KINDS[kind], src, dst, int(step)
 
 
 def chain(previous: bytes, key: str, record: ArrayRecord) -> bytes:
@@ -136,9 +136,14 @@ def read_step(content: RecordDict) -> tuple[Step, tuple[str, ...]]:
     """Return the step header of a message and the hops to run; raises `WireError` where it is absent or malformed."""
     try:
         record = content[STEP_KEY]
-        return parse_step(str(record[STEP_KEY])), tuple(filter(None, str(record[HOPS_KEY]).split("|")))
+        return parse_step(str(record[STEP_KEY])), _parse_hops(str(record[HOPS_KEY]))
     except (KeyError, ValueError) as error:
         raise WireError(f"message has no valid step header ({error})") from None
+
+
+@lru_cache(maxsize=256)
+def _parse_hops(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split("|")))
 
 
 @lru_cache(maxsize=32)
@@ -198,7 +203,9 @@ def _decode_body(key: str, body: Array) -> Tensor:
         raise WireError(f"envelope {key!r} has a malformed body ({body.stype}, {body.dtype}, {body.shape})")
     if not count:
         return torch.empty(body.shape, dtype=_TORCH[body.dtype])
-    data = bytearray(body.data)
+    data: bytes | bytearray = body.data
+    if not isinstance(data, bytearray):  # else it was made for this envelope alone: a channel opened it
+        data = bytearray(data)
     if body.stype == STYPE["f16"]:
         return torch.frombuffer(data, dtype=torch.float16).float().reshape(body.shape)
     if body.stype == STYPE["int8"]:

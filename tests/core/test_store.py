@@ -111,7 +111,9 @@ def test_a_full_chunk_is_written_while_the_next_fills(tmp_path, monkeypatch):
     one_step, busy, began = sum(body_bytes(encode(e, "raw")[1]) for _, e in traffic(0)), Event(), []
     whole = store.write_whole
     monkeypatch.setattr(store, "CHUNK_BYTES", one_step)
-    monkeypatch.setattr(store, "write_whole", lambda *args: (began.append(args[0]), busy.wait(30), whole(*args)))
+    monkeypatch.setattr(
+        store, "write_whole", lambda *args, **how: (began.append(args[0]), busy.wait(30), whole(*args, **how))
+    )
     writer = TranscriptWriter(tmp_path, 1)
 
     def play(step: int) -> None:
@@ -132,7 +134,7 @@ def test_a_full_chunk_is_written_while_the_next_fills(tmp_path, monkeypatch):
 
 
 def test_a_chunk_that_could_not_be_written_is_told_by_the_next_or_by_flush(tmp_path, monkeypatch):
-    def full(*args: object) -> None:
+    def full(*args: object, **how: object) -> None:
         raise OSError("disk full")
 
     writer = TranscriptWriter(tmp_path, 1)
@@ -146,7 +148,7 @@ def test_who_opens_a_folder_anew_waits_for_what_is_under_way(tmp_path, monkeypat
     """A party that is made anew cuts its transcript back; a chunk of its former self must not come after that."""
     busy, whole = Event(), store.write_whole
     monkeypatch.setattr(store, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(store, "write_whole", lambda *args: (busy.wait(30), whole(*args)))
+    monkeypatch.setattr(store, "write_whole", lambda *args, **how: (busy.wait(30), whole(*args, **how)))
     TranscriptWriter(tmp_path, 1).add(7, "sent", *encode(traffic(7)[0][1], "raw"))
     Timer(0.2, busy.set).start()
     TranscriptWriter(tmp_path, 1).cut_back(5)
@@ -214,19 +216,33 @@ def test_a_damaged_chunk_is_refused_by_name(tmp_path, damage):
 def test_a_run_killed_while_it_writes_leaves_whole_chunks_only(tmp_path, monkeypatch):
     """Killed with the first 100 bytes of a chunk on disk: what is there can be read, and written again."""
 
-    def killed(descriptor: int) -> None:
-        os.truncate(descriptor, 100)
+    def killed(part: Path, target: Path) -> None:
+        os.truncate(part, 100)
         raise SystemExit
 
     write(tmp_path, range(3))
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", killed)
+        patched.setattr(Path, "replace", killed)
         with pytest.raises(SystemExit):
             write(tmp_path, range(3, 6))
     assert [path.stat().st_size for path in tmp_path.iterdir() if path.name.endswith(".part")] == [100]
     assert steps_in(tmp_path) == [0, 1, 2]
     write(tmp_path, range(3, 6))
     assert steps_in(tmp_path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_was_flushed_is_on_disk_whatever_becomes_of_the_machine(tmp_path, monkeypatch):
+    """Every chunk since the last flush is synced by the next one, and none while training goes on."""
+    synced, fsync = list[str](), os.fsync
+    monkeypatch.setattr(store, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file))[1])
+    writer = TranscriptWriter(tmp_path, 1)
+    for upto in (3, 5):
+        for step in range(upto - 2, upto):
+            for way, envelope in traffic(step):
+                writer.add(step, way, *encode(envelope, "raw"))
+        writer.flush()
+        assert sorted(synced) == [str(path) for path in chunks(tmp_path)]
 
 
 def test_an_interrupted_write_leaves_the_older_file(tmp_path, monkeypatch):

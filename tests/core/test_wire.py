@@ -184,7 +184,7 @@ def test_malformed_rows_are_refused(rows):
     "body",
     [
         {"stype": "vfl.raw.v2"},
-        {"stype": "vfl.aead.v1"},
+        {"stype": "vfl.aead.v2/0/1"},
         {"stype": "numpy.ndarray"},
         {"dtype": ">f4"},
         {"dtype": "<f2"},
@@ -265,7 +265,7 @@ ARRAYS = st.builds(
     Array,
     dtype=st.sampled_from(["<f4", "<f8", "<i8", "|u1", "<i4", "<f2", "O", "float32", ""]),
     shape=st.lists(st.one_of(st.integers(-2, 4), st.integers(0, 2**64)), max_size=3).map(tuple),
-    stype=st.sampled_from(["vfl.raw.v1", "vfl.f16.v1", "vfl.int8.v1", "vfl.aead.v1", "numpy.ndarray", ""]),
+    stype=st.sampled_from(["vfl.raw.v1", "vfl.f16.v1", "vfl.int8.v1", "vfl.aead.v2/0/1", "numpy.ndarray", ""]),
     data=st.binary(max_size=40),
 )
 FUZZED = st.fixed_dictionaries({}, optional=dict.fromkeys(("rows", "body", "other"), ARRAYS)).map(ArrayRecord)

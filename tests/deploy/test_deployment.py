@@ -13,17 +13,14 @@ import pandas as pd
 import pytest
 import tables
 from deployed import PARTIES, Deployment, deployed
-from harness import config, digest, train
 from memory import descendants, label_runs, secrets, which
 
 from experiments.cli import main
+from experiments.progress import Silent
+from experiments.run import simulate
 from experiments.schema import Config
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(900)]
-TRAIN = {"epochs": 1, "batch_size": 100, "batches_per_message": 2}
-"""Two rounds of two mini-batches each."""
-
-
 HOLD = '''
 import sys, time
 from pathlib import Path
@@ -46,13 +43,7 @@ deploy.write_json = write_and_wait
 
 @pytest.fixture
 def asked(tmp_path: Path) -> Config:
-    tables.write(tmp_path / "tables")
-    return config(
-        data=tables.section(tmp_path / "tables"),
-        train=TRAIN,
-        holdout={"test": 0.25, "valid": 0.0},
-        wire={"channel": "on"},
-    )
+    return tables.scenario(tmp_path / "tables")
 
 
 @pytest.fixture
@@ -63,7 +54,7 @@ def deployment(tmp_path: Path, asked: Config) -> Iterator[Deployment]:
 
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "stock"])
 def test_a_deployment_ends_in_the_digest_and_figures_of_local_and_its_coordinator_saw_nothing(
-    deployment: Deployment, asked: Config, resident: bool, capsys
+    deployment: Deployment, asked: Config, resident: bool, tmp_path: Path, capsys
 ) -> None:
     """With a long-lived process a party, and with stock SuperNodes: a process a message, the rest in their state."""
     deployment.register()
@@ -74,11 +65,13 @@ def test_a_deployment_ends_in_the_digest_and_figures_of_local_and_its_coordinato
     deployment.start("run.sh")
     fit = deployment.finish(700)
     _coordinator_holds_nothing(deployment)
-    assert fit["digest"] == digest(train(asked))
+    row = simulate(asked, tmp_path / "local", ray_address=None, resume=None, progress=Silent())
+    assert fit["digest"] == row["digest"]
     assert len(fit["losses"]) == 2
     capsys.readouterr()
     assert main(["deploy", "score", str(deployment.folder), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert found["utility"] == row["utility"]
     assert found["utility"]["test"]["auc"] > 0.5
 
 

@@ -39,7 +39,18 @@ ARRAYS = st.builds(
     Array,
     dtype=st.sampled_from(["<f4", "<f8", "<i8", "|u1", "<i4", ">f4", "object", "V8", "", "<f2", "\0"]),
     shape=st.lists(SIDES, max_size=3).map(tuple),
-    stype=st.sampled_from(["vfl.raw.v1", "vfl.f16.v1", "vfl.int8.v1", "vfl.aead.v1", "numpy.ndarray", "pickle", ""]),
+    stype=st.sampled_from(
+        [
+            "vfl.raw.v1",
+            "vfl.f16.v1",
+            "vfl.int8.v1",
+            "vfl.aead.v2/0/1",
+            "vfl.aead.v2/2/9999",
+            "numpy.ndarray",
+            "pickle",
+            "",
+        ]
+    ),
     data=st.binary(max_size=80),
 )
 RECORDS = st.dictionaries(st.sampled_from(["rows", "body", "extra"]), ARRAYS, max_size=3).map(ArrayRecord)

@@ -83,6 +83,18 @@ def test_a_round_is_played_once_and_none_comes_back():
     ours.check(replace(FIRST, index=2), ("forward",))
 
 
+def test_the_header_of_a_round_at_hand_is_taken_for_hops_of_its_phase_alone_and_no_longer_than_the_round():
+    ours = schedule()
+    ours.check(FIRST, ("forward",))
+    ours.check(FIRST, ("backward",))
+    for names in (("embed",), ("forward", "other"), ()):
+        with pytest.raises(WireError, match="the hops"):
+            ours.check(FIRST, names)
+    ours.check(replace(FIRST, index=1, start=34, size=33), ("forward",))
+    with pytest.raises(WireError, match="each round once"):
+        ours.check(FIRST, ("backward",))
+
+
 def test_evaluation_takes_whole_batches_of_its_own_pool_and_no_training_hop():
     ours = schedule()
     test = Step(0, "test", Pool.TEST, start=0, size=EVALUATION_BATCH)

@@ -119,32 +119,45 @@ import ray, sys
 sys.path.insert(0, "tests/runs")
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from harness import config, digest, train
+import tables
+from experiments.progress import Silent
+from experiments.run import simulate
+from parties import ray as actors
 
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "resources": {"advertiser": 1, "referee": 1}})
+head = {"num_cpus": 1, "resources": {"advertiser": 1, "referee": 1}, "_system_config": actors.SYSTEM_CONFIG}
+cluster = Cluster(initialize_head=True, head_node_args=head)
 cluster.add_node(num_cpus=1, resources={"publisher": 1})
-places = {}
+places, folder, make = {}, Path(sys.argv[1]), actors.ray_grid
 
-def make(specs, asked, largest):
-    from parties.ray import ray_grid
-    grid = ray_grid(specs, asked.transport, largest, cluster.address)
+def make_and_look(*given):
+    grid = make(*given)
     for party, actor in grid.carrier.actors.items():
         places[party] = ray.get(actor.__ray_call__.remote(lambda self: ray.get_runtime_context().get_node_id()))
     return grid
 
-spread = digest(train(config(), make_grid=make))
+def row(name, backend, address):
+    asked = tables.scenario(folder / "tables", backend)
+    return simulate(asked, folder / name, ray_address=address, resume=None, progress=Silent())
+
+actors.ray_grid = make_and_look
+spread = row("spread", "ray", cluster.address)
 assert places["publisher"] != places["advertiser"] == places["referee"], places
-assert spread == digest(train(config()))
-print("same digest on two nodes")
+ray.shutdown()
+cluster.shutdown()
+for other in (row("one", "ray", None), row("calm", "local", None)):
+    assert (other["digest"], other["utility"]) == (spread["digest"], spread["utility"]), (other, spread)
+assert len(set(places.values())) == 1, places
+assert spread["utility"]["test"]["auc"] > 0.5
+print("same on two nodes")
 """
 
 
-def test_two_nodes_give_the_digest_of_one_process(tmp_path) -> None:
-    """In a process of its own: it has a cluster of its own."""
+def test_two_nodes_give_the_digest_and_figures_of_one_node_and_of_one_process(tmp_path) -> None:
+    """In a process of its own, with a cluster of its own. Deployments are held to the same run: `tests/deploy`."""
     import subprocess
     import sys
     from pathlib import Path
 
-    root = Path(__file__).resolve().parents[2]
-    found = subprocess.run([sys.executable, "-c", TWO_NODES], cwd=root, capture_output=True, text=True, timeout=300)
-    assert "same digest on two nodes" in found.stdout, found.stderr[-3000:]
+    root, command = Path(__file__).resolve().parents[2], [sys.executable, "-c", TWO_NODES, str(tmp_path)]
+    found = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert "same on two nodes" in found.stdout, found.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""Two small tables with ids of their own, for tests that look for an id where none should be."""
+"""Two small tables with ids of their own, and the run on them that tests of every grid play."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from harness import config
+
+from experiments.schema import Config
 from vfl.data.breast_cancer import COLUMNS, ERROR, BreastCancer
 
 
@@ -13,6 +16,21 @@ def section(folder: Path) -> dict[str, Any]:
     """Return the `data` section of the files that `write` writes."""
     files = {party: str(folder / f"{party}.csv") for party in ("publisher", "advertiser")}
     return {"name": "csv", "key": "id", "label": "bought", **files}
+
+
+def scenario(folder: Path, backend: str = "local") -> Config:
+    """Write both files and return the run that has to give the same figures on every grid.
+
+    Two companies' files matched by key, sealed envelopes, two rounds of two mini-batches each.
+    """
+    write(folder)
+    return config(
+        backend=backend,
+        data=section(folder),
+        train={"epochs": 1, "batch_size": 100, "batches_per_message": 2},
+        holdout={"test": 0.25, "valid": 0.0},
+        wire={"channel": "on"},
+    )
 
 
 def write(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from vfl.backward import backward
 from vfl.exchange import NOTHING, Mail, Outgoing, body_about
 from vfl.methods import Desk, Parts
 from vfl.types import ADVERTISER, Hop, Kind, Phase, Role, Step
@@ -118,7 +119,7 @@ class StalePublisher:
         self._optimizer.zero_grad()
         penalty = self._desk.penalty(made, {self._desk.party: embedding})
         if penalty is None:
-            embedding.backward(gradient)
+            backward(embedding, gradient)
         else:
             torch.autograd.backward([embedding, penalty], [gradient, torch.ones_like(penalty)])
         self._optimizer.step()

@@ -9,6 +9,7 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from vfl.backward import backward
 from vfl.exchange import bodies_about, body_about
 from vfl.losses import classification_loss, probabilities
 from vfl.methods import NOTHING, Desk, Mail, Outgoing, Parts, Side, TrainOptions, _several, _stale
@@ -112,7 +113,7 @@ class VanillaPublisher:
         embedding = cast(Tensor, self._embedding)
         penalty = self._desk.penalty(step, {self._desk.party: embedding})
         if penalty is None:
-            embedding.backward(gradient)
+            backward(embedding, gradient)
         else:
             torch.autograd.backward([embedding, penalty], [gradient, torch.ones_like(penalty)])
         self._optimizer.step()
@@ -166,7 +167,7 @@ class VanillaAdvertiser:
         logits = self._top(self._joined(leaves, self._own_leaf))
         loss = classification_loss(logits, cast(Tensor, batch.labels))
         penalty = self._desk.penalty(step, leaves)
-        (loss if penalty is None else loss + penalty).backward()
+        backward(loss if penalty is None else loss + penalty)
         self._loss = loss.item()
         gradients = {party: cast(Tensor, leaf.grad) for party, leaf in leaves.items()}
         return Outgoing(batch.rows, gradients, by_class=partial(self._by_class, leaves, self._own_leaf))
@@ -174,7 +175,7 @@ class VanillaAdvertiser:
     def finish(self, step: Step, mail: Mail) -> Outgoing:
         """Carry the gradient through the own bottom model and update, beside the publishers' backward."""
         if self._own is not None and self._own_leaf is not None:
-            self._own.backward(self._own_leaf.grad)
+            backward(self._own, cast(Tensor, self._own_leaf.grad))
         self._optimizer.step()
         self._own = self._own_leaf = None
         return Outgoing(report={"loss": self._loss})
