@@ -24,7 +24,16 @@ from experiments.adaptive import ADAPTIVE, adapted, afterwards
 from experiments.crossings import crossings
 from experiments.folder import read_row
 from experiments.integrity import integrity
-from experiments.leakage import FAILS, Target, attack_all, check_threat, check_took_part, require_transcript, unmarked
+from experiments.leakage import (
+    FAILS,
+    Target,
+    attack_all,
+    check_threat,
+    check_took_part,
+    failure,
+    require_transcript,
+    unmarked,
+)
 from experiments.output import strict
 from experiments.plan import (
     REFEREE,
@@ -68,6 +77,9 @@ ALIGNMENT_DEPENDS_ON = ("seed", "data", "holdout", "split", "align")
 
 Prepared = tuple[Config, World, str]
 """A configuration as it will run, its data set cut, and its run id."""
+
+GUESSABLE = 2**48
+"""Seeds below this can be tried one by one, by code that has some machines and days."""
 
 BETWEEN_S = 0.1
 """Seconds between two words to whoever watches."""
@@ -197,9 +209,9 @@ def attack(run_dir: Path, entries: Sequence[Mapping[str, Any]], config: Config, 
     threat = config.threat.model_dump(mode="json")
     for spec in specs:
         asked = {"attack": spec.model_dump(mode="json", by_alias=True), "threat": threat, "digest": row["digest"]}
-        if "error" not in leakage[spec.key]:
+        if failure(leakage[spec.key]) is None:
             rundir.write_json(run_dir / "attacks" / f"{spec.key}.json", {**strict(leakage[spec.key]), "asked": asked})
-    failed = [f"{key}: {figures['error']}" for key, figures in leakage.items() if "error" in figures]
+    failed = [f"{key}: {told}" for key, figures in leakage.items() if (told := failure(figures))]
     if failed:
         raise PartyError(f"attack {failed[0]}")
     return strict({"schema": configs.ROW_SCHEMA, "run_id": row["run_id"], "digest": row["digest"], "leakage": leakage})
@@ -439,8 +451,19 @@ def _notes(facts: _Facts, fit: Fit, utility: Mapping[str, Any], leakage: Mapping
         notes.append("the data are synthetic: no figure here says anything about real users")
     if len(facts.world.described.classes) > 2:
         notes.append("positives, base_rate and calibration_ratio are figures of two classes: null with more")
-    if leakage and not landlock_abi():
-        notes.append("this kernel has no Landlock: attacks were held by Python's audit hook alone; trust their code")
+    notes += _unconfined(config, leakage)
     if config.backend == "local":
         notes.append("backend local: all parties share one process, so peak_rss_mb is that process for each of them")
+    return notes
+
+
+def _unconfined(config: Config, leakage: Mapping[str, Any]) -> list[str]:
+    """Return what hostile code among a run's attacks could have got around."""
+    notes: list[str] = []
+    if leakage and not landlock_abi():
+        notes.append("this kernel has no Landlock: attacks were held by Python's audit hook alone; trust their code")
+    foreign = sorted(spec.name for spec in config.attack if ":" in spec.name)
+    if leakage and foreign and config.seed < GUESSABLE:
+        told = f"{', '.join(foreign)} could find seed {config.seed} by trying, and every stream of the run with it"
+        notes.append(f"{told}: trust its code, or draw a seed of 62 bits (docs/threat-model.md)")
     return notes
