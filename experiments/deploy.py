@@ -222,6 +222,8 @@ def _coordinate(grid: Grid, path: Path, out: Path) -> Fit:
     begun = load_progress(out)
     fit = Fit(begun or Progress())
     carrier = FlowerCarrier(roster, grid, timeout_s)
+    for party in fit.absent:
+        carrier.excuse(party)
     carrier.find()
     party_grid = PartyGrid(roster, carrier, "relay", owns=False)
     Coordinator(party_grid, plan, fit, Keeper(out)).run(resume=begun is not None)
@@ -255,6 +257,7 @@ def fit_facts(fit: Fit) -> dict[str, Any]:
             "losses": fit.progress.losses,
             "wall_s": fit.progress.wall_s,
             "restarts": fit.restarts,
+            "absent": fit.absent,
             "reports": {party: dict(report) for party, report in fit.reports.items()},
             "closing": fit.closing,
         }

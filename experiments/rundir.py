@@ -96,7 +96,7 @@ def save_progress(out: Path, fitted: Fitted) -> None:
     path = out / COORDINATOR_FILE
     if path.exists():
         path.replace(out / PREVIOUS_FILE)
-    fields: dict[str, Any] = {name: getattr(fitted, name) for name in ("step", "done", "losses", "wall_s")}
+    fields: dict[str, Any] = {name: getattr(fitted, name) for name in ("step", "done", "losses", "wall_s", "absent")}
     fields["valid"] = {str(step): loss for step, loss in fitted.valid.items()}
     write_json(path, {**fields, "sha256": _checksum(fields)})
 

@@ -27,11 +27,12 @@ class FlowerCarrier:
         self.path = "flower"
         self._roster, self._grid, self._timeout_s = roster, grid, timeout_s
         self._nodes: dict[PartyId, int] = {}
+        self._expected = dict.fromkeys(roster.ids())
 
     def find(self) -> None:
         """Learn which SuperNode is whose; raises `PartyGoneError` for parties that do not come in time."""
         deadline, asked = time.monotonic() + self._timeout_s, set[int]()
-        while set(self._nodes) < set(self._roster.ids()):
+        while not self._expected.keys() <= self._nodes.keys():
             fresh = [node for node in self._grid.get_node_ids() if node not in asked]
             asked.update(fresh)
             for node, reply in zip(
@@ -44,7 +45,7 @@ class FlowerCarrier:
                 if party in self._nodes or party not in self._roster.ids():
                     raise WireError(f"SuperNode {node} says it is {party!r}, who is there already or takes no part")
                 self._nodes[party] = node
-            absent = [party for party in self._roster.ids() if party not in self._nodes]
+            absent = [party for party in self._expected if party not in self._nodes]
             if absent and time.monotonic() > deadline:
                 raise PartyGoneError(f"{', '.join(absent)} stayed away for {self._timeout_s:.0f} s", absent[0])
             if absent:
@@ -66,6 +67,10 @@ class FlowerCarrier:
     def play(self, hops: tuple[Hop, ...], step: Step) -> dict[PartyId, Report]:
         """Play one round hop by hop, through the coordinator, which cannot read what it passes on."""
         return walk(self._roster, hops, step, self.carry)
+
+    def excuse(self, party: PartyId) -> None:
+        """Wait for a party no more: the run goes on without it."""
+        self._expected.pop(party, None)
 
     def kill(self, party: PartyId) -> None:
         """Refuse: a coordinator has no power over another company's process."""

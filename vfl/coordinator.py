@@ -61,6 +61,7 @@ class Progress:
     """How far a run has come; with a checkpoint, all that is needed to go on from it.
 
     `losses` has an entry a round, `None` where the round trains nothing; `valid` the loss where there was a validation.
+    `absent` are the publishers that the run goes on without, and from which step on.
     """
 
     step: int = 0
@@ -68,10 +69,11 @@ class Progress:
     losses: list[float | None] = field(default_factory=list[float | None])
     valid: dict[int, float] = field(default_factory=dict[int, float])
     wall_s: float = 0.0
+    absent: dict[PartyId, int] = field(default_factory=dict[PartyId, int])
 
     def copy(self) -> Progress:
         """Return the same, sharing nothing."""
-        return replace(self, losses=list(self.losses), valid=dict(self.valid))
+        return replace(self, losses=list(self.losses), valid=dict(self.valid), absent=dict(self.absent))
 
 
 @dataclass(slots=True)
@@ -82,7 +84,11 @@ class Fit:
     reports: dict[PartyId, Report] = field(default_factory=dict[PartyId, Report])
     closing: dict[PartyId, dict[str, object]] = field(default_factory=dict[PartyId, dict[str, object]])
     restarts: int = 0
-    absent: dict[PartyId, int] = field(default_factory=dict[PartyId, int])
+
+    @property
+    def absent(self) -> dict[PartyId, int]:
+        """The publishers that the run went on without, and from which step on."""
+        return self.progress.absent
 
     def rows(self, pool: Pool) -> int:
         """Return the number of rows of a pool: of leftovers the most that a publisher holds, of the last two all."""
@@ -146,6 +152,8 @@ class Coordinator:
         sent then is what would have been sent, so the digest is the same.
         """
         self._saved = self.fit.progress.copy() if resume else None
+        for party in self.fit.absent:
+            self.grid.excuse(party)
         while True:
             try:
                 return self._run()
@@ -154,16 +162,26 @@ class Coordinator:
                     self._do_without(error)
                 else:
                     self.fit.restarts += 1
+                self._come_back()
+
+    def _come_back(self) -> None:
+        """Bring every party to where it was at the last checkpoint; one that does not come is gone for good."""
+        while True:
+            try:
                 self.grid.revive()
-                self.fit.progress = self._saved.copy() if self._saved else Progress()
+                break
+            except PartyGoneError as error:
+                self._do_without(error)
+        self.fit.progress = self._saved.copy() if self._saved else Progress()
 
     def _do_without(self, error: PartyGoneError) -> None:
         """Go on without the party that is gone; raises the error where the plan, or the party's role, forbids it."""
         party, roster = error.party, self.grid.roster
-        spared = self.plan.without == "impute" and party in roster.of(Role.PUBLISHER) and party not in self.fit.absent
-        if not spared or self._saved is None:
+        if self._saved is None or self.plan.without == "stop" or party in self._saved.absent:
             raise error
-        self.fit.absent[party] = self._saved.step
+        if party not in roster.of(Role.PUBLISHER):
+            raise error
+        self._saved.absent[party] = self._saved.step
         self.grid.excuse(party)
 
     def _run(self) -> None:

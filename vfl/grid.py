@@ -102,6 +102,15 @@ class Streams(Protocol):
         ...
 
 
+@runtime_checkable
+class Waits(Protocol):
+    """A carrier whose parties come by themselves, and that waits for each of them."""
+
+    def excuse(self, party: PartyId) -> None:
+        """Wait for a party no more."""
+        ...
+
+
 class PartyGrid(Grid):
     """A Flower `Grid` over a carrier. `play` runs one round of a method; everything else is Flower's contract.
 
@@ -162,6 +171,8 @@ class PartyGrid(Grid):
     def excuse(self, party: PartyId) -> None:
         """Go on without a party: what is sent to it is dropped, and answered with nothing."""
         self._excused.add(self.roster.node(party))
+        if isinstance(self._carrier, Waits):
+            self._carrier.excuse(party)
 
     def _carry(self, messages: Sequence[Message]) -> Sequence[Message]:
         if not self._excused:

@@ -23,7 +23,7 @@ from parties.local import local_grid
 from vfl.errors import DataError, InterruptedRunError, PartyError, PartyGoneError, UserError
 from vfl.grid import PartyGrid
 from vfl.seeds import Seeds
-from vfl.wire import read_step
+from vfl.wire import STEP_KEY, read_step
 
 pytestmark = pytest.mark.usefixtures("shared_isolation")
 
@@ -55,10 +55,21 @@ def test_lost_and_doubled_messages_change_nothing(tmp_path, channel):
     assert digest(fit) == calm()
 
 
-def test_deaths_before_and_after_acting_are_made_good(tmp_path):
-    fit, counts = stormy(tmp_path, Faults(crash=0.03), restarts=1_000)
-    assert fit.restarts >= counts["crash"] > 1
+def test_slow_links_cost_a_wait_a_level_and_change_nothing(tmp_path, monkeypatch):
+    """Messages side by side wait once: there are fewer waits than messages."""
+    waits: list[float] = []
+    monkeypatch.setattr("parties.faults.time.sleep", waits.append)
+    fit, _ = stormy(tmp_path, Faults(latency_s=0.05))
+    assert set(waits) == {0.05}
+    assert 3 * len(fit.progress.losses) <= len(waits) < 5 * len(fit.progress.losses) + 30
     assert digest(fit) == calm()
+
+
+@pytest.mark.parametrize("changed", [{}, {"wire": {"codec": "int8+feedback"}}])
+def test_deaths_before_and_after_acting_are_made_good(tmp_path, changed):
+    fit, counts = stormy(tmp_path, Faults(crash=0.03), restarts=1_000, **changed)
+    assert fit.restarts >= counts["crash"] > 1
+    assert digest(fit) == calm(**changed)
 
 
 @pytest.mark.slow
@@ -72,35 +83,75 @@ def test_chaos_twenty_deaths_and_cuts_and_nothing_is_lost(tmp_path, changed):
     assert digest(fit) == calm(**changed)
 
 
+THREE = {"name": "columns", "one": ["mean_radius"], "two": ["mean_area", "mean_texture"], "advertiser": []}
+
+
+class GoneForGood(FaultyCarrier):
+    """The publisher `two` dies in the second epoch and never comes back, as revival finds out."""
+
+    def carry(self, messages):
+        gone = any(STEP_KEY in each.content and read_step(each.content)[0].index >= 10 for each in messages)
+        if (gone or self.counts.get("gone")) and any(self._party(message) == "two" for message in messages):
+            self.counts["gone"] = 1
+            raise PartyGoneError("two died", "two")
+        return self.inner.carry(messages)
+
+    def excuse(self, party):
+        self.counts["excused"] = 1
+
+    def revive(self):
+        if "excused" not in self.counts:
+            raise PartyGoneError("two stayed away", "two")
+        self.inner.revive()
+
+
 @pytest.mark.parametrize("channel", ["on"])
 def test_a_publisher_gone_for_good_is_done_without(tmp_path, channel):
-    """It dies in the second epoch and never comes back; the advertiser goes on with what it last had of it."""
-    three = {"name": "columns", "one": ["mean_radius"], "two": ["mean_area", "mean_texture"], "advertiser": []}
-
-    class GoneForGood(FaultyCarrier):
-        def carry(self, messages):
-            gone = any(read_step(message.content)[0].index >= 20 for message in messages) or self.counts.get("gone")
-            if gone and any(self._party(message) == "two" for message in messages):
-                self.counts["gone"] = 1
-                raise PartyGoneError("two died", "two")
-            return self.inner.carry(messages)
+    """The advertiser goes on with what it last had of it."""
 
     def make(specs, asked, largest):
         grid = local_grid(specs, asked.transport)
         return PartyGrid(grid.roster, GoneForGood(grid.roster, grid.carrier, Faults(), Seeds(0).numpy("x")))
 
-    asked = config(train=TRAIN, split=three, faults={"restarts": 1, "without": "impute"}, wire={"channel": channel})
+    asked = config(train=TRAIN, split=THREE, faults={"restarts": 1, "without": "impute"}, wire={"channel": channel})
     fit = train(asked, tmp_path / "run", make)
-    assert 0 < fit.absent["two"] <= 20
+    assert 0 < fit.absent["two"] <= 10
     assert fit.progress.losses[-1] < fit.progress.losses[0]
     assert "two" not in fit.closing
     assert len(fit.progress.losses) == len(train(asked).progress.losses)
-    with pytest.raises(PartyGoneError, match="two died"):
+    with pytest.raises(PartyGoneError, match="two stayed away"):
         train(
             asked.model_copy(update={"faults": asked.faults.model_copy(update={"without": "stop"})}),
             tmp_path / "stop",
             make,
         )
+
+
+def test_what_going_on_without_a_publisher_costs_is_in_the_row_and_outlasts_a_resumption(tmp_path, monkeypatch):
+    """Beside the calm run's, to all digits. Cut again after it went on, it does not ask for the publisher."""
+    asked = config(
+        train=TRAIN, split=THREE, faults={"restarts": 0, "without": "impute"}, references=["advertiser_alone"]
+    )
+    calm = simulate(asked, tmp_path / "calm", ray_address=None, resume=None, progress=Silent())
+
+    def gone(grid, faults, seeds):
+        return PartyGrid(grid.roster, GoneForGood(grid.roster, grid.carrier, Faults(), seeds.numpy("x")))
+
+    monkeypatch.setattr("experiments.run.faulty", gone)
+    row = simulate(asked, tmp_path / "gone", ray_address=None, resume=None, progress=Silent())
+    assert "honest" not in calm["utility"]
+    assert row["utility"]["honest"]["auc"] == calm["utility"]["test"]["auc"]
+    assert row["utility"]["test"]["auc"] < calm["utility"]["test"]["auc"]
+    lost = calm["utility"]["test"]["auc"] - row["utility"]["test"]["auc"]
+    assert any(note.startswith("two stayed away from step") for note in row["notes"])
+    assert any(note.endswith(f"the absence costs {lost:.4f}") for note in row["notes"])
+    with monkeypatch.context() as patch:
+        fail_at(patch, "experiments.rundir.save_progress", 4, KeyboardInterrupt())
+        with pytest.raises(InterruptedRunError):
+            simulate(asked, tmp_path / "cut", ray_address=None, resume=None, progress=Silent())
+    resumed = simulate(asked, None, ray_address=None, resume=tmp_path / "cut", progress=Silent())
+    assert resumed["utility"] == row["utility"]
+    assert resumed["digest"] == row["digest"]
 
 
 def test_a_link_that_is_cut_ends_the_run_by_name(tmp_path):
