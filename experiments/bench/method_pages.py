@@ -69,6 +69,7 @@ def risa_tables(rows: Mapping[str, Sequence[Row]]) -> dict[str, list[str]]:
         tables[f"{name} main"] = list(by_overlap(own, metric))
         tables[f"{name} pairs"] = list(pairs(own, metric))
         tables[f"{name} ablations"] = list(ablations(own, metric))
+        tables[f"{name} by validation"] = list(by_validation(own, metric))
         tables[f"{name} precision"] = list(precision(own))
         tables[f"{name} missing"] = missing(name, own)
     four = rows["quarters"]
@@ -181,6 +182,28 @@ def ablations(rows: Sequence[Row], metric: str) -> Iterator[str]:
             cells += [interval(list(own.values())), difference(own, values(rows, "risa", at, metric))]
         if arm == "risa" or any(cell != "not run" for cell in cells):
             yield _line([arm, *cells])
+
+
+def by_validation(rows: Sequence[Row], metric: str) -> Iterator[str]:
+    """Yield, where few rows are aligned, RISA's setting with the least validation loss and what it tests at.
+
+    Settings are those with publishers' rows that every seed has a row of; the default is one of them.
+    """
+    yield from _head(
+        ["overlap", "settings", "least validation loss", metric, "less vanilla", "less advonly", "default is"]
+    )
+    for at in (0.01, 0.05):
+        losses = {arm: values(rows, arm, at, "valid_loss") for arm in ("risa", *ABLATIONS, *LITERAL)}
+        seeds = losses["risa"].keys()
+        whole = {arm: found for arm, found in losses.items() if found.keys() == seeds and arm.startswith("risa")}
+        ranked = sorted(
+            (arm for arm in whole if arm != "risa, no publisher rows"),
+            key=lambda arm: float(np.mean(list(whole[arm].values()))),
+        )
+        own = values(rows, ranked[0], at, metric)
+        gaps = [difference(own, values(rows, other, at, metric)) for other in ("vanilla", "advonly")]
+        place = f"{ranked.index('risa') + 1} of {len(ranked)}"
+        yield _line([f"{at:.0%}", str(len(ranked)), ranked[0], interval(list(own.values())), *gaps, place])
 
 
 def strong_publisher(rows: Sequence[Row]) -> Iterator[str]:
