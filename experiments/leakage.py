@@ -76,9 +76,15 @@ def attack_all(
     found: dict[str, Any] = {}
     for each in asked:
         figures = failed.get(each.key) or marked[each.key]
-        told = {} if "error" in figures else {"labelled_rows": each.needs.labelled_rows, **looking}
+        told = {} if failure(figures) else {"labelled_rows": each.needs.labelled_rows, **looking}
         found[each.key] = {**figures, **told, "active": each.needs.active}
     return found
+
+
+def failure(figures: Mapping[str, Any]) -> str | None:
+    """Return why an attack has no figures; what it says of errors that it caused is a figure."""
+    told = figures.get("error")
+    return told if isinstance(told, str) else None
 
 
 def unmarked(leakage: Mapping[str, Any], adversaries: Sequence[PartyId]) -> list[tuple[str, str]]:
@@ -86,7 +92,7 @@ def unmarked(leakage: Mapping[str, Any], adversaries: Sequence[PartyId]) -> list
     reason = "no batch held rows of both classes that the adversary had not been told"
     if not adversaries:
         reason = "nobody takes part who could look"
-    return [(key, figures.get("error") or reason) for key, figures in leakage.items() if _headless(figures)]
+    return [(key, failure(figures) or reason) for key, figures in leakage.items() if _headless(figures)]
 
 
 def _headless(figures: Mapping[str, Any]) -> bool:

@@ -15,7 +15,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench import attacks, compare, defenses, latency, memory, overhead, page, psi, scale, throughput
+from experiments.bench import (
+    attacks,
+    compare,
+    defenses,
+    evaluation,
+    latency,
+    memory,
+    overhead,
+    page,
+    psi,
+    scale,
+    throughput,
+)
 from experiments.bench.figures import Figure, machine, report
 
 
@@ -63,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "overhead", "the sealed channel and checkpoints", 15, lambda o: overhead.measure(o.repeats, o.seconds)
     )
     add("attacks", "attacks on the wire alone, 204,800 rows", 3, lambda o: attacks.measure(o.repeats))
+    add("evaluation", "all attacks on Adult, recorded and acting", None, lambda o: list(evaluation.measure()))
     sweeping = add("sweep", "two workers of a sweep against one", None, _sweep)
     sweeping.add_argument("--trials", type=int, default=8)
     reading = add("report", "stored rows loaded and reported", None, _report)

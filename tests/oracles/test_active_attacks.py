@@ -6,7 +6,7 @@ import pytest
 import torch
 from harness import config, train
 
-from experiments.leakage import Target, attack_all, check_took_part
+from experiments.leakage import Target, attack_all, check_took_part, failure
 from experiments.plan import open_world
 from experiments.progress import Silent
 from experiments.schema import AttackSpec
@@ -73,6 +73,9 @@ def test_a_run_is_tampered_with_where_it_says_so_and_only_there(tmp_path):
         figures = attack_all(Target(asked, open_world(asked), tmp_path), asked.attack, isolation, Silent())["sabotage"]
     assert figures["damage"] > 0.1
     assert figures["damage"] == pytest.approx(figures["error"] - figures["clean_error"])
+    assert figures["adversaries"] == ["publisher"]  # an error that it caused is a figure, and no failure of its own
+    assert failure(figures) is None
+    assert failure({"target": None, "error": "it failed: why"}) == "it failed: why"
     with pytest.raises(ThreatError, match="tampers with the run"):
         check_took_part(config(split=SPLIT), [AttackSpec.model_validate(entry)])
 

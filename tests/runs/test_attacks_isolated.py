@@ -12,6 +12,7 @@ from harness import config, train
 from experiments.leakage import Target, attack_all
 from experiments.plan import open_world
 from experiments.progress import Silent
+from experiments.run import Shared, simulate
 from experiments.schema import AttackSpec, Config
 from experiments.threat import check_threat
 from parties.isolate import Isolation
@@ -86,6 +87,16 @@ class Disguised:
         except Exception:
             pass
         return Guess("labels", view.hints.rows, view.hints.rows, view.hints.rows.float())
+
+
+@dataclass(frozen=True)
+class Guessing(Cheat):
+    # Tries small seeds of the run against the stream that it was handed, and has an opinion only where one fits.
+    def infer(self, view, rng):
+        from vfl.seeds import Seeds
+        tried = (Seeds(Seeds(seed).at("attack", "guessing")).torch("infer").initial_seed() for seed in range(300))
+        seen = view.gradients()
+        return Guess("labels", seen.steps, seen.rows, seen.body[:, 0] * float(rng.initial_seed() in tried))
 
 
 @dataclass(frozen=True)
@@ -180,6 +191,19 @@ def test_a_read_beyond_what_was_declared_is_caught(runs, isolation, monkeypatch)
     cheat = AttackSpec.model_validate({"name": "cheating:Undeclared", "path": own})
     with pytest.raises(PeekError, match=r"read hints\.labels, which it did not declare"):
         attack_all(runs["publisher"], [cheat], isolation, Silent())
+
+
+@pytest.mark.parametrize(("seed", "found"), [(211, True), (2**61 + 3**30, False)])
+def test_code_that_tries_seeds_finds_a_small_one_and_no_drawn_one(seed, found, outside, isolation, tmp_path):
+    """Why a run with somebody else's attack should draw its seed, and why its notes ask for that."""
+    spec = {"name": "cheating:Guessing", "path": "", "as": "guessing"}
+    asked = {**RUN, "seed": seed, "backend": "local", "data": "breast_cancer", "attack": [spec], "references": []}
+    shared = Shared(isolation, tmp_path / "references", tmp_path / "alignments")
+    where = {"ray_address": None, "resume": None, "progress": Silent(), "shared": shared}
+    row = simulate(Config.model_validate(asked), tmp_path / "run", **where)
+    told = [note for note in row["notes"] if "by trying" in note]
+    assert (row["leakage"]["guessing"]["leak_auc"] != 0.5) == found
+    assert bool(told) == found
 
 
 @pytest.mark.parametrize("place", ["referee/order.safetensors", "parties/advertiser/own.safetensors"])
