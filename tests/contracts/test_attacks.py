@@ -100,6 +100,13 @@ def noise_view(attack: Attack, seed: int = 0) -> AdversaryView:
         return noise.softmax(dim=1) if kind == Kind.SCORE else noise
 
     def envelopes(kinds: frozenset[Kind], src: str, dst: str) -> tuple[Envelope, ...]:
+        if Kind.PSI in kinds:  # an alignment's announcement: places, and pools that nothing was trained by
+            places, pools = (
+                torch.randperm(POPULATION, generator=stream),
+                torch.randint(2, (POPULATION,), generator=stream),
+            )
+            told = torch.stack([places, pools], dim=1)
+            return (Envelope(0, Kind.PSI, src, dst, everyone[:0], told),)
         return tuple(
             Envelope(3 * step, kind, src, dst, rows, body(kind, len(rows)))
             for step, rows in enumerate(batches)
