@@ -28,7 +28,7 @@ def crossings(config: Config, world: World, closing: Mapping[str, Mapping[str, A
             count = int(str(closing.get(spec.party, {}).get(f"bytes/{kind.value}", 0)))
             if count:
                 entry = {"party": spec.party, "to": to, "kind": kind.value, "bytes": count}
-                found.append({**entry, **_protection(spec, kind), "codec": spec.codec, "sealed": spec.channel})
+                found.append({**entry, **_protection(spec, kind), "codec": config.wire.codec, "sealed": spec.channel})
     return found
 
 

@@ -35,9 +35,12 @@ from vfl.registry import build, find
 from vfl.seeds import Seeds
 from vfl.store import recorded_bytes
 from vfl.types import PartyId, Role
+from vfl.wire import Codec
 
 REFEREE = "referee"
 HANDLE_BYTES = 4
+FEEDBACK = "+feedback"
+"""How the name of a codec ends whose losses are fed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,8 @@ def party_specs(config: Config, world: World, folder: Path | None) -> list[Party
             defenses=_defenses(config, party, role),
             tampers=_tampers(config, world, party),
             panel=_panel(config, world, party),
-            codec=config.wire.codec,
+            codec=cast(Codec, config.wire.codec.removesuffix(FEEDBACK)),
+            feedback=config.wire.codec.endswith(FEEDBACK),
             channel=config.sealed,
             record_every=config.record.every if role != Role.REFEREE else 0,
             folder=None if folder is None else str(party_folder(folder, party)),

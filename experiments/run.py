@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from experiments.plan import (
 from experiments.problems import refusal
 from experiments.progress import Progress
 from experiments.schema import ADVERTISER, AttackSpec, Config
+from experiments.starting import Started, beside_ray
 from experiments.uncovered import uncovered
 from parties.confine import landlock_abi
 from parties.faults import faulty
@@ -72,6 +74,9 @@ REFERENCES_DEPEND_ON = ("seed", "data", "holdout", "split", "align", "model", "t
 
 ALIGNMENT_DEPENDS_ON = ("seed", "data", "holdout", "split", "align")
 """Sections of a configuration that the parties align by."""
+
+Prepared = tuple[Config, World, str]
+"""A configuration as it will run, its data set cut, and its run id."""
 
 GUESSABLE = 2**48
 """Seeds below this can be tried one by one, by code that has some machines and days."""
@@ -135,8 +140,20 @@ def simulate(
     Raises `UserError` for what its user can mend, before anything is trained, leaving nothing behind; `PartyError`
     where a party failed, leaving a directory that can be resumed.
     """
-    began = time.perf_counter()
-    config, world, run_id = prepare(config)
+    began, started = time.perf_counter(), Started()
+    if config.backend == "ray" and ray_address is None:
+        prepared, started = beside_ray(partial(prepare, config))
+    else:
+        prepared = prepare(config)
+    try:
+        return _simulate_in(out, prepared, _Call(ray_address, resume, began, shared, started), progress)
+    finally:
+        started.stop()
+
+
+def _simulate_in(out: Path | None, prepared: Prepared, call: _Call, progress: Progress) -> dict[str, Any]:
+    """Run what was prepared in its run directory, and leave none behind where nothing was trained."""
+    (config, world, run_id), resume = prepared, call.resume
     if resume is not None:
         rundir.require_unchanged(resume, data_hash(world))
     made = None if out is None else rundir.first_missing(out)
@@ -145,7 +162,7 @@ def simulate(
         if resume is None:
             (target / "config.yaml").write_text(configs.dump(config), encoding="utf-8")
             rundir.remember(target, run_id, data_hash(world))
-        return _simulate(config, world, target, _Call(run_id, ray_address, resume is not None, began, shared), progress)
+        return _simulate(config, world, target, replace(call, run_id=run_id), progress)
     except UserError:
         if resume is None and not ((target / rundir.COORDINATOR_FILE).exists() or rundir.is_trained(target)):
             rundir.undo(target, target if out is None else made)
@@ -159,7 +176,7 @@ def simulate(
         raise PartyError(f"the run cannot write or read its files: {error.strerror or error}; {advice}") from error
 
 
-def prepare(config: Config) -> tuple[Config, World, str]:
+def prepare(config: Config) -> Prepared:
     """Return the configuration as it will run, its data set cut, and its run id; raises `UserError` for any mistake."""
     config = adapted(config)
     world = open_world(config)
@@ -221,11 +238,12 @@ def data_hash(world: World) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    run_id: str
     ray_address: str | None
-    resumes: bool
+    resume: Path | None
     began: float
     shared: Shared | None
+    started: Started
+    run_id: str = ""
 
 
 def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Progress) -> dict[str, Any]:
@@ -265,7 +283,7 @@ def _simulate(config: Config, world: World, out: Path, call: _Call, progress: Pr
 def _train(
     config: Config, world: World, specs: Sequence[PartySpec], out: Path, call: _Call, progress: Progress
 ) -> tuple[Fit, str]:
-    saved = rundir.load_progress(out) if call.resumes else None
+    saved = rundir.load_progress(out) if call.resume is not None else None
     if saved is None:
         rundir.clear_parties(out)
     fit = Fit(progress=saved or Fitted())
@@ -279,6 +297,7 @@ def _train(
         return fit, grid.path
     finally:
         grid.close()
+        call.started.stop()
         torch.set_num_threads(threads)
 
 

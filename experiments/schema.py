@@ -76,10 +76,11 @@ Named = Annotated[Spec, _SHORT]
 class Wire(Section):
     """How a body is written on the wire, and whether it is sealed between parties.
 
-    `keys` is a folder that `vfl keys init` wrote; without one, key pairs are drawn for the run.
+    `f16` and `int8` are lossy; `+feedback` adds what they took from a row of an embedding or a gradient to that row
+    when it is sent again. `keys` is a folder that `vfl keys init` wrote; without one, key pairs are drawn for the run.
     """
 
-    codec: Literal["raw", "f16", "int8"] = "raw"
+    codec: Literal["raw", "f16", "int8", "f16+feedback", "int8+feedback"] = "raw"
     channel: Literal["auto", "on", "off"] = "auto"
     keys: str | None = None
 

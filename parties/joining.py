@@ -15,6 +15,7 @@ from parties.controls import CONTROLS
 from parties.delivery import Delivery
 from parties.entry import Entry
 from parties.failure import failed
+from parties.feedback import Feedback
 from parties.gate import gate
 from parties.mounts import mount
 from parties.outbox import Inbox, Outbox, Sender
@@ -53,6 +54,7 @@ def join(
     sender = Sender(spec.party, spec.classes, spec.seeds, labels)
     mounts = mount(spec.defenses, spec.seeds, spec.classes, spec.tampers)
     outbox = Outbox(sender, spec.codec, mounts.mounted, recorder, channel)
+    outbox.feedback = Feedback() if spec.feedback else None
     watched = gate(sender, outbox.mounted, own, outbox.last, known)
     schedule = planned(spec)
     hops = {hop.name: hop for hop in run_hops(schedule)}

@@ -1,6 +1,6 @@
 """What every reply passes on its way out, and every message on its way in.
 
-Out: defenses -> codec (which severs the tensor) -> digest chain -> record -> byte count -> channel.
+Out: defenses -> error feedback -> codec (which severs the tensor) -> digest chain -> record -> byte count -> channel.
 In: channel -> decode and check -> record.
 """
 
@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
+import torch
 from flwr.app import ArrayRecord
 from torch import Tensor
 
+from parties.feedback import Feedback
 from vfl.channel import Channel
 from vfl.defenses import Defense, Hook, SendContext, State
 from vfl.errors import WireError
@@ -22,6 +24,9 @@ from vfl.seeds import Seeds
 from vfl.store import TranscriptWriter
 from vfl.types import REFEREE, Envelope, Kind, PartyId
 from vfl.wire import Codec, body_bytes, chain, decode, encode
+
+FED_BACK = (Kind.EMBEDDING, Kind.GRADIENT)
+"""Kinds whose loss on the wire is fed back: those that something is learned from, row by row."""
 
 
 @dataclass(slots=True)
@@ -69,6 +74,7 @@ class Outbox:
     sent_bytes: dict[Kind, int] = field(default_factory=dict[Kind, int])
     last: dict[PartyId, Envelope] = field(default_factory=dict[PartyId, Envelope])
     without: tuple[PartyId, ...] = ()
+    feedback: Feedback | None = None
 
     def send(
         self, envelope: Envelope, by_class: ByClass | None = None, *, learning: bool = True
@@ -81,13 +87,23 @@ class Outbox:
         if self.mounted and len(defended.rows):  # an alignment's message is about none, and may be large
             step, kind, src, dst = defended.step, defended.kind, defended.src, defended.dst
             self.last[dst] = Envelope(step, kind, src, dst, defended.rows, defended.body.detach())
-        key, record = encode(defended, self.codec)
+        key, record = self._encode(defended, learning)
         self.chains[envelope.dst] = chain(self.chains.get(envelope.dst, b""), key, record)
         if self.recorder is not None:
             self.recorder.add(envelope.step, "sent", key, record)
         if envelope.dst != REFEREE:  # the simulation's own node costs no company anything
             self.sent_bytes[envelope.kind] = self.sent_bytes.get(envelope.kind, 0) + body_bytes(record)
         return key, record if self.channel is None else self.channel.seal(envelope.dst, key, record)
+
+    def _encode(self, envelope: Envelope, learning: bool) -> tuple[str, ArrayRecord]:
+        """Return what the codec makes of an envelope; with feedback, of it and of what its rows have lost before."""
+        learned = learning and envelope.kind in FED_BACK and len(envelope.rows) > 0
+        if self.feedback is None or not learned or envelope.body.dtype != torch.float32:
+            return encode(envelope, self.codec)
+        corrected = self.feedback.corrected(envelope)
+        key, record = encode(corrected, self.codec)
+        self.feedback.note(corrected, decode(key, record).body)
+        return key, record
 
     def _defend(self, envelope: Envelope, by_class: ByClass | None, learning: bool) -> Envelope:
         if not self.mounted:

@@ -242,6 +242,11 @@ def start_ray(buffer_bytes: int, address: str | None) -> bool:
     from ray.dag.context import DAGContext
 
     DAGContext.get_current().buffer_size_bytes = buffer_bytes
+    return boot(address)
+
+
+def boot(address: str | None) -> bool:
+    """Start or join Ray, whose graphs' buffers may be fixed later; returns whether this call started it."""
     if address:
         _require_reachable(address)
     if ray.is_initialized():
@@ -260,6 +265,11 @@ def start_ray(buffer_bytes: int, address: str | None) -> bool:
     except (TypeError, ValueError, KeyError):
         ray.init(**local)
     return True
+
+
+def stop_ray() -> None:
+    """Stop the Ray of this process."""
+    ray.shutdown()
 
 
 def _require_reachable(address: str) -> None:

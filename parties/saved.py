@@ -27,6 +27,8 @@ def state(party: Party) -> tuple[dict[str, Tensor], dict[str, Any]]:
         for other, carried in mounted.states.items():
             tensors.update({f"defense.{place}.{other}.{key}": value for key, value in carried.items()})
     tensors.update({f"guard.{key}": value for key, value in party.gate.loose().items()})
+    lost = outbox.feedback.lost if outbox.feedback else {}
+    tensors.update({f"feedback.{key}": value for key, value in lost.items()})
     chains = {other: link.hex() for other, link in outbox.chains.items()}
     return tensors, {"chains": chains, "sent_bytes": dict(outbox.sent_bytes)}
 
@@ -41,6 +43,8 @@ def load(party: Party, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) 
     party.gate.resume(part(tensors, "guard"))
     party.outbox.chains = {other: bytes.fromhex(link) for other, link in facts["chains"].items()}
     party.outbox.sent_bytes = {Kind(kind): count for kind, count in facts["sent_bytes"].items()}
+    if party.outbox.feedback:
+        party.outbox.feedback.resume(part(tensors, "feedback"))
     for key, value in part(tensors, "defense").items():
         place, other, name = key.split(".", 2)
         party.outbox.mounted[int(place)].states.setdefault(other, {})[name] = value

@@ -93,7 +93,8 @@ class PartySpec:
     transcript and checkpoints; `None` records nothing. `record_every` 0 records nothing. `credentials` sign its
     greeting where envelopes are sealed (`channel`); with `None` nobody's greeting is checked. `alignments` is a folder
     of this data set, cut, aligner and seed: what aligning gave is kept there, for runs in this process and others that
-    align alike. `panel` is what its own attacks are granted of another party while they train.
+    align alike. `panel` is what its own attacks are granted of another party while they train. `feedback` adds to a
+    row what a lossy `codec` took from it before.
     """
 
     party: PartyId
@@ -110,6 +111,7 @@ class PartySpec:
     defenses: tuple[Spec, ...] = ()
     tampers: tuple[Spec, ...] = ()
     codec: Codec = "raw"
+    feedback: bool = False
     channel: bool = False
     credentials: Credentials | None = None
     limits: Limits = field(default_factory=Limits)

@@ -21,7 +21,7 @@ from vfl.identity import stored
 from vfl.seeds import Seeds
 from vfl.types import Role
 
-_PLAIN = ("party", "classes", "align", "method", "codec", "channel", "record_every", "encoding")
+_PLAIN = ("party", "classes", "align", "method", "codec", "feedback", "channel", "record_every", "encoding")
 
 
 def write(path: Path, spec: PartySpec, run: str) -> None:

@@ -65,10 +65,11 @@ def test_slow_links_cost_a_wait_a_level_and_change_nothing(tmp_path, monkeypatch
     assert digest(fit) == calm()
 
 
-def test_deaths_before_and_after_acting_are_made_good(tmp_path):
-    fit, counts = stormy(tmp_path, Faults(crash=0.03), restarts=1_000)
+@pytest.mark.parametrize("changed", [{}, {"wire": {"codec": "int8+feedback"}}])
+def test_deaths_before_and_after_acting_are_made_good(tmp_path, changed):
+    fit, counts = stormy(tmp_path, Faults(crash=0.03), restarts=1_000, **changed)
     assert fit.restarts >= counts["crash"] > 1
-    assert digest(fit) == calm()
+    assert digest(fit) == calm(**changed)
 
 
 @pytest.mark.slow
