@@ -86,7 +86,8 @@ OPENING = """# Attacks against defenses
 Made by `python -m experiments.attack_matrix --rows DIR` from `vfl sweep configs/sweep/attack_matrix.yaml --out DIR
 --resume` with `VFL_DATA` set; one line a trial in `rows/attacks.jsonl`.
 {done} of the {trials} trials that the sweep asks for had ended when this was written (November 2026, two shared
-cores); what is missing says `not run`, and the same command goes on with it.
+cores); what is missing says `not run`, and the same command goes on with it. Where the top is a sum, `mid` at the top
+has no layer to act on: those trials are refused, and stay so.
 
 `vanilla` on the in-process grid, Adam 1e-3; adult: 6,600 aligned training rows, 3 epochs of batches of 256; criteo:
 the first 10,000 rows of the Kaggle file, 3 epochs of 256; digits: halves of the 1,797 pictures, 15 epochs of 64. Each
@@ -122,15 +123,14 @@ CLOSING = """## Reading the tables
 * `score_leakage` is the joint model's own test metric: what any deployment that returns scores gives away.
 * UnSplit's inversion (`unsplit_inversion`) is expected to fail on dense bottoms and does in the tests: inputs and
   clone fit the embeddings together and are wrong. A data set where it shone would be a reason to look for a peek.
-* `mid` at the top has no layer to act on where the top is a plain sum: such a run is refused, and its cells stay empty.
 * Rounding binds whoever is sent the scores, here a receiver that knows what the advertiser knows. The advertiser itself
   computes them, and no rounding of its own binds it: read equality solving under `rounding` as of that receiver.
 * Noise on embeddings alone costs the decoder its columns; gradient noise does not, as it reads no gradient.
 * Not in the matrix, to be had by name: generative regression, binary feature reconstruction, property inference,
-  membership (`generative_regression`, `binary_reconstruction`, `property_inference`, `membership`). Not on the
-  platform: gradient leakage of all workers' parameter gradients (CAFE), since no party here ever sends the gradient of
+  membership (`generative_regression`, `binary_reconstruction`, `property_inference`, `membership`), and attackers that
+  know the defense (`averaging` over epochs, `embedding_extension` against distance correlation). Not on the platform: gradient leakage of all workers' parameter gradients (CAFE), since no party here ever sends the gradient of
   its parameters; what a publisher that is told its own parameters' gradient alone can do are `batch_inversion` and
-  `residue`. The embedding extension against distance correlation is not there either."""
+  `residue`."""
 
 BACKDOORS = """## Backdoors, undefended
 
@@ -139,11 +139,11 @@ rate` how often where it does not; `cost` is how much oftener rows left alone ar
 run without the attack. Means over seeds, from the same rows and, for `villain`, those of
 `vfl sweep configs/sweep/attack_active.yaml`."""
 
-BACKDOOR_NOTES = """* What a replay reaches is how much of the answer the publisher's half decides: nearly all of it
-  on digits, a fifth on Adult, next to nothing on Criteo.
-* VILLAIN's public code has a trigger of .4 spreads, which turned .005 of the rows of one seed of digits under a
-  linear top in so few epochs; with ten times that, as `villain_beta_4` has it, .637. Its
-  authors report more, on larger networks trained for longer."""
+BACKDOOR_NOTES = """* What a replay reaches is how much of the answer the publisher's half decides, and with it the seed: on digits from a
+  fifth of the rows to nearly all, on Adult a fifth, next to nothing more than the clean rate on Criteo.
+* VILLAIN's public code has a trigger of .4 spreads, which is not told from the clean rate on any set in so few epochs; ten
+  times that, as `villain_beta_4` has it, turns a part of the rows with some seeds and none with others. Its authors
+  report more, on larger networks trained for longer."""
 
 INVERSIONS = """## Attacks on columns, undefended
 
