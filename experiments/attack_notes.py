@@ -128,8 +128,9 @@ CLOSING = """## Reading the tables
 * Noise on embeddings alone costs the decoder its columns; gradient noise does not, as it reads no gradient.
 * Not in the matrix, to be had by name: generative regression, binary feature reconstruction, property inference,
   membership (`generative_regression`, `binary_reconstruction`, `property_inference`, `membership`), and attackers that
-  know the defense (`averaging` over epochs, `embedding_extension` against distance correlation). Not on the platform: gradient leakage of all workers' parameter gradients (CAFE), since no party here ever sends the gradient of
-  its parameters; what a publisher that is told its own parameters' gradient alone can do are `batch_inversion` and
+  know the defense (`averaging` over epochs, `embedding_extension` against distance correlation). Not on the platform:
+  gradient leakage of all workers' parameter gradients (CAFE), since no party here ever sends the gradient of its
+  parameters; what a publisher that is told its own parameters' gradient alone can do are `batch_inversion` and
   `residue`."""
 
 BACKDOORS = """## Backdoors, undefended
@@ -139,11 +140,12 @@ rate` how often where it does not; `cost` is how much oftener rows left alone ar
 run without the attack. Means over seeds, from the same rows and, for `villain`, those of
 `vfl sweep configs/sweep/attack_active.yaml`."""
 
-BACKDOOR_NOTES = """* What a replay reaches is how much of the answer the publisher's half decides, and with it the seed: on digits from a
-  fifth of the rows to nearly all, on Adult a fifth, next to nothing more than the clean rate on Criteo.
-* VILLAIN's public code has a trigger of .4 spreads, which is not told from the clean rate on any set in so few epochs; ten
-  times that, as `villain_beta_4` has it, turns a part of the rows with some seeds and none with others. Its authors
-  report more, on larger networks trained for longer."""
+BACKDOOR_NOTES = """* What a replay reaches is how much of the answer the publisher's half decides, and with
+  it the seed: on digits from a fifth of the rows to nearly all, on Adult a fifth, next to nothing more than the clean
+  rate on Criteo.
+* VILLAIN's public code has a trigger of .4 spreads, which is not told from the clean rate on any set in so few epochs;
+  ten times that, as `villain_beta_4` has it, turns a part of the rows with some seeds and none with others. Its
+  authors report more, on larger networks trained for longer."""
 
 INVERSIONS = """## Attacks on columns, undefended
 
