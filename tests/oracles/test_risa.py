@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from harness import config, train
 
+from experiments.cli import main
 from experiments.plan import open_world, party_specs
 from experiments.schema import Config
 from parties.judging import judge
@@ -86,6 +88,17 @@ def test_on_digits_it_beats_vanilla_on_the_same_aligned_rows_and_chooses_well(tm
         gaps.append(noted["precision_selected"] - noted["precision_rejected"])
     assert np.mean(gains) >= 0.02
     assert min(gaps) >= 0.10
+
+
+@pytest.mark.slow
+def test_the_plain_command_chooses_rows_and_labels_them_better_than_the_others(tmp_path, capsys):
+    """As a user types it: every option at its default, five per cent of the rows aligned."""
+    asked = ["method.name=risa", "data.name=digits", "align.overlap=0.05"]
+    settings = [part for each in asked for part in ("--set", each)]
+    assert main(["simulate", *settings, "--backend", "local", "--json", "--out", str(tmp_path / "run")]) == 0
+    noted = json.loads(capsys.readouterr().out)["method"]
+    assert noted["selected"] > 0
+    assert noted["precision_selected"] - noted["precision_rejected"] >= 0.10
 
 
 def test_chosen_rows_are_labelled_better_than_the_others(tmp_path):
