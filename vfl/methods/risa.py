@@ -73,8 +73,8 @@ class Risa:
     Only the paper's abstract and a summary could be read: mean imputation, self-training, evidential learning and
     reduced Yager fusion are from there. All else is our reconstruction: imputing at the cut layer and not of raw
     attributes, the losses and their weights, quantiles that grow, and the defaults, which leave an imputed party out
-    of the fusion and trust known labels, because a literal reading did worse in a prototype than
-    training on aligned rows alone.
+    of the fusion and trust known labels: read to the letter, the method does no better than training on aligned rows
+    alone (docs/results/risa.md, `literal`).
     """
 
     impute: str | dict[str, Any] = "mean"
