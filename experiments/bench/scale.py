@@ -64,12 +64,14 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(curves), figsize=(3.4 * len(curves), 3), squeeze=False)
+    figure, panels = plt.subplots(1, len(curves), figsize=(3.4 * len(curves), 3), squeeze=False, sharey=True)
     for panel, curve in zip(panels[0], curves, strict=True):
         panel.loglog(curve.values, curve.ours, "o-", label="LocalGrid")
         panel.loglog(curve.values, curve.plain, "s--", label="plain loop")
+        panel.set_xticks(curve.values, [f"{value:,}" for value in curve.values])
+        panel.minorticks_off()
         panel.set_xlabel(curve.axis)
-        panel.set_ylabel("ms a round")
+    panels[0][0].set_ylabel("ms a round")
     panels[0][0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=100)
