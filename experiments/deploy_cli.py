@@ -91,7 +91,8 @@ def party(folder: Folder) -> None:
 def score(folder: Folder, as_json: Json = False) -> None:
     """Show the referee's figures of a finished deployment.
 
-    DIR is what `vfl deploy init` wrote, with the referee's folder and the advertiser's data in place.
+    DIR is what `vfl deploy init` wrote, all of it in one place: every party's `party.json`, secrets included, the
+    referee's folder and the advertiser's data are read.
     """
     from experiments.deploy import score as judged
 

@@ -41,7 +41,7 @@ def check_threat(config: Config, world: World, attacks: Sequence[AttackSpec]) ->
         lacks = beyond(needs, config.threat.hints, spec.key)
         if lacks:
             raise ThreatError(lacks[0], key=f"attack.{place}")
-        missing = sorted({*(needs.received - received), *(needs.sent - sent)} - {Kind.PSI})
+        missing = sorted({*(needs.received - received), *(needs.sent - sent)} - {Kind.PSI, Kind.CONTROL})
         if missing:
             raise ThreatError(
                 f"needs {', '.join(missing)} envelopes, which these adversaries do not see; change threat.adversaries",

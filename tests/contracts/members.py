@@ -71,6 +71,7 @@ ATTACKS: dict[str, list[Options]] = {
     "model_inversion": [{"steps": 40, "rows": 200}, {"steps": 60, "rows": 200, "access": "black_box"}],
     "norm": [{}, {"positives": "majority"}],
     "property_inference": [{}],
+    "psi_size": [{}, {"questions": 300, "epsilon": 1.0, "repeats": 3}],
     "replay_backdoor": [{}, {"watch": 2}],
     "residue": [{}],
     "sabotage": [{}, {"way": "noise"}, {"way": "misaligned"}, {"way": "free_riding", "share": 0.2}],

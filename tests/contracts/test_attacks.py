@@ -100,6 +100,13 @@ def noise_view(attack: Attack, seed: int = 0) -> AdversaryView:
         return noise.softmax(dim=1) if kind == Kind.SCORE else noise
 
     def envelopes(kinds: frozenset[Kind], src: str, dst: str) -> tuple[Envelope, ...]:
+        if Kind.PSI in kinds:  # an alignment's announcement: places, and pools that nothing was trained by
+            places, pools = (
+                torch.randperm(POPULATION, generator=stream),
+                torch.randint(2, (POPULATION,), generator=stream),
+            )
+            told = torch.stack([places, pools], dim=1)
+            return (Envelope(0, Kind.PSI, src, dst, everyone[:0], told),)
         return tuple(
             Envelope(3 * step, kind, src, dst, rows, body(kind, len(rows)))
             for step, rows in enumerate(batches)
@@ -234,6 +241,7 @@ class Peeks:
         ("hints.labels", "hints.labels"),
         ("hints.prior", "hints.prior"),
         ("hints.scores", "hints.scores"),
+        ("hints.score_rows", "hints.scores"),
         ("batch", "own.columns"),
         ("bottom", "own.models"),
     ],
@@ -253,6 +261,13 @@ def test_a_cheat_that_reads_a_message_or_a_victim_is_named_by_the_log():
     assert not log  # headers are everybody's
     _ = seen.embeddings().body, seen.hints.victims["advertiser"].batch, seen.hints.victims["advertiser"].top
     assert undeclared(log, Needs()) == ["hints.columns", "hints.models", "sent.embedding"]
+
+
+@pytest.mark.parametrize("part", ["rows", "body"])
+def test_either_half_of_a_message_is_enough_to_have_read_it(part):
+    log = set[str]()
+    operator.attrgetter(part)(watched(generous(Peeks("parties")), log).received[0])
+    assert log == {"received.gradient"}
 
 
 def test_same_stream_gives_the_same_guess(attack):

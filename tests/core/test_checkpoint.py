@@ -107,6 +107,7 @@ BROKEN = {
     "not safetensors": lambda raw: b"PK\3\4" + raw,
     "header out of bounds": lambda raw: (2**40).to_bytes(8, "little") + raw[8:],
     "no facts": lambda raw: raw.replace(b'"facts"', b'"fects"'),
+    "other facts": lambda raw: raw.replace(b'{\\"step\\": 3}', b'{\\"step\\": 4}'),
     "facts not json": lambda raw: raw.replace(b'{\\"step\\": 3}', b'[\\"step\\": 3}'),
 }
 

@@ -73,14 +73,29 @@ def test_psnr_is_in_decibels_of_the_range():
     assert figures["psnr_db"] == pytest.approx(20.0, abs=1e-4)
 
 
-def test_membership_rates_are_those_of_the_roc_curve():
-    inside = torch.arange(4000) < 2000
-    scores = torch.randn(4000, generator=stream()) + inside.float()
+@pytest.mark.parametrize(("rows", "steps"), [(4000, None), (1237, 4), (977, 25)])
+def test_membership_rates_are_those_of_the_roc_curve(rows, steps):
+    """Also where scores tie, and where no whole number of outsiders makes the rate."""
+    inside = torch.arange(rows) % 5 < 2
+    scores = torch.randn(rows, generator=stream()) + inside.float()
+    scores = scores if steps is None else (scores * steps).round() / steps
     figures = Membership().result(guess("membership", scores), inside.long(), rng())
     rates, found, _ = roc_curve(inside, scores, drop_intermediate=False)
     assert figures["auc"] == pytest.approx(roc_auc_score(inside, scores))
     for rate in (0.001, 0.01, 0.1):
         assert figures[f"tpr_at_{rate:g}"] == pytest.approx(found[rates <= rate].max(), abs=1e-9)
+
+
+def test_a_row_scored_often_counts_once_by_its_mean():
+    rows, scores = torch.tensor([0, 0, 0, 1]), torch.tensor([0.4, 0.2, 0.6, 0.9])
+    figures = Membership().result(guess("membership", scores, rows), torch.tensor([0, 0, 0, 1]), rng())
+    assert (figures["auc"], figures["tpr_at_0.1"]) == (1.0, 1.0)
+
+
+def test_columns_count_alike_in_nmse_however_wide_they_are():
+    truth = torch.randn(4000, 3, generator=stream()) * torch.tensor([1.0, 5.0, 0.1])
+    scores = torch.stack([torch.full((4000,), float(truth[:, 0].mean())), truth[:, 1], truth[:, 2] * 0], dim=1)
+    assert Reconstruction().result(guess("features", scores), truth, rng())["nmse"] == pytest.approx(2 / 3, abs=0.01)
 
 
 def test_shares_are_marked_by_batch():
@@ -117,6 +132,12 @@ def test_similarity_of_pictures_is_the_papers_formula_window_by_window():
     assert figures["ssim"] == pytest.approx(slow_ssim(*shaped, 5, span))
     mean = np.broadcast_to(shaped[1].mean(axis=0), shaped[1].shape)
     assert figures["ssim_prior"] == pytest.approx(slow_ssim(mean, shaped[1], 5, span))
+
+
+def test_windows_are_seven_wide_where_the_picture_is_wider():
+    found, truth = torch.randn(2, 3, 1, 9, 11, generator=stream()).double()
+    span = float(truth.max() - truth.min())
+    assert ssim(found, truth) == pytest.approx(slow_ssim(found[:, 0].numpy(), truth[:, 0].numpy(), 7, span))
 
 
 @pytest.mark.parametrize("columns", [("age", "px_0_1"), ("px_0_0", "px_1_1"), ("px_0_0", "px_0_0"), ()])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -178,3 +180,12 @@ def test_two_columns_count_as_their_difference(uneven):
 def test_refuses_what_it_cannot_mark(scores, labels):
     with pytest.raises(ValueError, match="got"):
         result([0, 0], scores, labels)
+
+
+@pytest.mark.parametrize(("ones", "zeros"), [(2, 3), (3, 4), (4, 4)])
+def test_the_spread_of_chance_is_that_of_all_orders_of_a_batch(ones, zeros):
+    """Every way to rank the positives is as likely: the floor is made from the standard deviation of their AUCs."""
+    ranked = itertools.combinations(range(1, ones + zeros + 1), ones)
+    aucs = [(sum(ranks) - ones * (ones + 1) / 2) / (ones * zeros) for ranks in ranked]
+    floor = chance(np.array([ones]), np.array([zeros]))["sign_free"]
+    assert floor == pytest.approx(0.5 + np.std(aucs) * np.sqrt(2 / np.pi), rel=1e-12)

@@ -22,6 +22,15 @@ def test_defense_score_has_its_worked_values(leak, drop, expected):
     assert defense_score(leak, drop) == pytest.approx(expected, abs=5e-5)
 
 
+def test_weight_is_the_main_task_s():
+    assert defense_score(1.0, 0.0, weight=0.25) == pytest.approx(1 / (1 + 0.75**0.5))
+    assert defense_score(0.0, 1.0, weight=0.25) == pytest.approx(1 / (1 + 0.25**0.5))
+
+
+def test_less_than_chance_is_no_leakage():
+    assert defense_score(0.3, 0.0, least_leak=0.5) == 1.0
+
+
 def test_an_attack_at_chance_costs_nothing_once_chance_counts_as_no_leakage():
     assert defense_score(0.5, 0.0, least_leak=0.5) == 1.0
 

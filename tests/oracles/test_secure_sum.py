@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -72,6 +73,10 @@ def test_the_advertiser_sees_noise_whose_sum_is_small(tmp_path):
         assert len(bodies) == 2
         assert all(body.dtype == torch.int64 and body.double().abs().mean() > 2.0**60 for body in bodies)
         assert torch.stack(bodies).sum(dim=0).abs().max() < 2**40
+    rounds = [bodies[0] for bodies in by_step.values() if len(bodies[0]) == len(next(iter(by_step.values()))[0])]
+    assert len(rounds) > 5
+    for earlier, later in itertools.pairwise(rounds):  # under one mask the difference would be that of two embeddings
+        assert (later - earlier).double().abs().mean() > 2.0**60
 
 
 def test_both_publishers_are_sent_the_same_gradient(tmp_path):
@@ -116,28 +121,46 @@ def test_a_defense_on_masked_embeddings_and_unequal_widths_are_refused():
         train(config(**{**SUM, "model": wide}))
 
 
-def test_no_mask_is_used_twice_in_a_round():
-    """Two bodies under one mask would show the advertiser the difference of two embeddings."""
+@pytest.fixture
+def begun():
+    """A run whose parties have their rows: its coordinator, and its parties by name."""
     from experiments.plan import coordinator_plan, open_world, party_specs
-    from vfl.coordinator import Coordinator, Fit, phase_steps
-    from vfl.exchange import Mail
+    from vfl.coordinator import Coordinator, Fit
 
     asked = config(**SUM)
     specs = party_specs(asked, open_world(asked), None)
     roster, parties = specs[0].roster, {spec.party: make_party(spec) for spec in specs}
     grid = PartyGrid(roster, LocalCarrier(roster, parties), "relay")
-    plan = coordinator_plan(asked)
-    coordinator = Coordinator(grid, plan, Fit(), Deaf())
+    coordinator = Coordinator(grid, coordinator_plan(asked), Fit(), Deaf())
     coordinator.begin()
-    agree, training = plan.phases
-    coordinator.play(agree.hops, next(phase_steps(agree, coordinator.fit.rows(agree.pool)))[0])
-    first, second = (step for step, _ in list(phase_steps(training, coordinator.fit.rows(training.pool)))[:2])
-    player = parties["one"].player
-    nothing: Mail = {}
-    player.handler("forward")(replace(first, index=5), nothing)
-    with pytest.raises(WireError, match="a mask is used once"):
-        player.handler("forward")(replace(second, index=5), nothing)
+    yield coordinator, parties
     grid.close()
+
+
+def steps_of(coordinator, phase):
+    from vfl.coordinator import phase_steps
+
+    return [step for step, _ in phase_steps(phase, coordinator.fit.rows(phase.pool))]
+
+
+def test_no_mask_is_used_twice_in_a_round(begun):
+    """Two bodies under one mask would show the advertiser the difference of two embeddings."""
+    coordinator, parties = begun
+    agree, training = coordinator.plan.phases
+    coordinator.play(agree.hops, steps_of(coordinator, agree)[0])
+    first, second = steps_of(coordinator, training)[:2]
+    player = parties["one"].player
+    player.handler("forward")(replace(first, index=5), {})
+    with pytest.raises(WireError, match="a mask is used once"):
+        player.handler("forward")(replace(second, index=5), {})
+
+
+def test_a_publisher_that_is_given_no_key_to_mask_with_sends_nothing(begun):
+    """A coordinator that leaves keys out would get embeddings without a mask."""
+    coordinator, parties = begun
+    step = steps_of(coordinator, coordinator.plan.phases[0])[0]
+    with pytest.raises(WireError, match="one got no key to mask with of two; nothing is sent"):
+        parties["one"].player.handler("agree")(step, {})
 
 
 def test_a_party_takes_part_in_one_run_of_its_folder(tmp_path):

@@ -15,6 +15,7 @@ from experiments.progress import Silent
 from experiments.run import simulate
 from vfl.data.breast_cancer import BreastCancer
 from vfl.errors import UserError
+from vfl.store import envelopes
 
 pytestmark = pytest.mark.usefixtures("shared_isolation")
 
@@ -71,7 +72,11 @@ def test_an_absent_publisher_costs_what_its_mean_embedding_in_its_place_costs(fi
         embedded[party] = bottom(Batch(torch.arange(len(numeric)), numeric, categorical)).detach()
     top = specs["advertiser"].model.build_top(24, 2, specs["advertiser"].seeds)
     top.load_state_dict({key[4:]: value for key, value in tensors["advertiser"].items() if key.startswith("top.")})
-    mean = tensors["advertiser"]["heard.one"].expand(len(embedded["two"]), -1)
+    trained = int(tensors["advertiser"]["loose.counts"][0])
+    received = (each for way, each in envelopes(parties["advertiser"] / "transcript") if way == "received")
+    heard = [each.body for each in received if each.src == "one" and len(each.rows) and int(each.rows.max()) < trained]
+    assert torch.equal(tensors["advertiser"]["heard.one"], heard[-1].mean(dim=0))
+    mean = heard[-1].mean(dim=0).expand(len(embedded["two"]), -1)
     logits = top(torch.cat([mean, embedded["two"], embedded["advertiser"]], dim=1)).detach().flatten()
     labels = BreastCancer().labels(None)[places["advertiser"].numpy()]
     assert found["auc"] == pytest.approx(roc_auc_score(labels, logits.numpy()), abs=1e-9)

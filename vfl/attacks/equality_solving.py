@@ -24,6 +24,10 @@ class EqualitySolving:
     so `classes` - 1 equations give up to that many columns exactly, and the shortest solution beyond. With one logit
     there is one equation. Publishers with categorical columns are refused: their ids are not linear.
 
+    It solves the scores as they were sent, rounded or noised as their defenses leave them. So what it shows of a
+    defense of scores is its worth against somebody who is given scores and the networks, such as a client of the
+    service: the advertiser itself computes them, and needs only leave them unrounded.
+
     Reference: X. Luo, Y. Wu, X. Xiao, B. C. Ooi, Feature Inference Attack on Model Predictions in Vertical Federated
     Learning, IEEE ICDE 2021, https://arxiv.org/abs/2010.10152
 

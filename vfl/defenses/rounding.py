@@ -17,7 +17,8 @@ class Rounding:
 
     Attacks that solve equations for a publisher's columns need scores to the last digit. Scores go to the referee in
     a run, so what rounding costs shows in utility and calibration. Above two classes a row that rounds to nothing
-    becomes even. No epsilon follows.
+    becomes even. No epsilon follows. It binds whoever is sent the scores, and not the advertiser, who computes them
+    from embeddings that it sees.
 
     Reference: X. Luo, Y. Wu, X. Xiao, B. C. Ooi, Feature Inference Attack on Model Predictions in Vertical Federated
     Learning, ICDE 2021, https://arxiv.org/abs/2010.10152
