@@ -21,6 +21,7 @@ from experiments.bench.throughput import STEPS_A_CALL, Central, central_of, endl
 from experiments.schema import Config
 from vfl.compat_flwr import bundle, identify, new_context, reply, request
 from vfl.losses import classification_loss
+from vfl.seeds import Seeds
 from vfl.types import Envelope, Kind, Pool, Step
 from vfl.wire import addressed, chain, decode, encode, mail, merge, read_step, step_record, step_text
 
@@ -93,7 +94,9 @@ def work_alone(config: Config, side: Side, pipe: Connection) -> None:
     torch.set_num_threads(1)
     central = central_of(config)
     steps, sides = endless(config, central.rows), _Sides(central)
-    body = torch.randn(config.train.batch_size + 1, config.model.embedding_dim, generator=torch.Generator())
+    body = torch.randn(
+        config.train.batch_size + 1, config.model.embedding_dim, generator=Seeds(config.seed).torch("bounds")
+    )
     while pipe.recv():
         done = 0
         for step in itertools.islice(steps, STEPS_A_CALL):
