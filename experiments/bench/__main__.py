@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     sweeping.add_argument("--trials", type=int, default=8)
     reading = add("report", "stored rows loaded and reported", None, _report)
     reading.add_argument("--rows", type=int, default=1000)
-    growth = add("scale", "cost by rows, parties, width, batch", 5, lambda o: scale.measure(o.axis, o.repeats, o.plot))
+    growth = add("scale", "cost by rows, parties, width, batch", 3, lambda o: scale.measure(o.axis, o.repeats, o.plot))
     growth.add_argument("--axis", choices=list(scale.AXES), nargs="+", default=list(scale.AXES))
     growth.add_argument("--plot", type=Path, help="also draw the curves to this PNG")
     add("memory", "peak memory by rows", None, lambda o: memory.measure())

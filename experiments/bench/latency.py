@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 
 from experiments.bench.figures import Figure, durations, in_turns
-from experiments.bench.throughput import Central, Silent, central_of, configuration, open_grid, plain_loop, play_rounds
-from experiments.plan import coordinator_plan
+from experiments.bench.throughput import (
+    STEPS_A_CALL,
+    Central,
+    Silent,
+    central_of,
+    configuration,
+    open_grid,
+    plain_loop,
+    play_rounds,
+)
+from experiments.plan import HANDLE_BYTES, coordinator_plan
 from vfl.coordinator import Coordinator, Fit
+from vfl.store import recorded_bytes
 from vfl.types import Batch, Pool
 
 EMPTY_APP = """
@@ -27,11 +39,19 @@ app()
 """
 OURS = "from experiments.cli import main; import sys; sys.exit(main(['--help']))"
 FEW_ROWS, BATCH = 8, 1024
+CHUNKS = 2
+"""Files that the transcripts of `STEPS_A_CALL` rounds fill: 16 MB, 8 a file."""
 
 
 def measure(repeats: int, seconds: float) -> list[Figure]:
-    """Return the figures; `latency/recorder` is recorded rounds against unrecorded ones, .95 a cost of 5 %."""
-    return [help_page(repeats), _few_rows(repeats, seconds), _evaluation(repeats), _recorder(repeats, seconds)]
+    """Return the figures; those of `recorder` are against unrecorded rounds, .95 a cost of 5 %."""
+    return [
+        help_page(repeats),
+        _few_rows(repeats, seconds),
+        _evaluation(repeats),
+        recorder(repeats, seconds),
+        bare_writes(repeats, seconds),
+    ]
 
 
 def help_page(repeats: int) -> Figure:
@@ -73,7 +93,8 @@ def _forward(central: Central) -> None:
             torch.sigmoid(central.top(torch.cat(embeddings, dim=1)))
 
 
-def _recorder(repeats: int, seconds: float) -> Figure:
+def recorder(repeats: int, seconds: float) -> Figure:
+    """Return recorded rounds against unrecorded ones, both in process."""
     recorded = configuration("W0", BATCH, "local", record={"every": 1, "max_mb": 100_000})
     plain = configuration("W0", BATCH, "local")
     with (
@@ -84,3 +105,25 @@ def _recorder(repeats: int, seconds: float) -> Figure:
         return in_turns(
             f"latency/recorder/{BATCH}", play_rounds(with_, recorded), play_rounds(without, plain), repeats, seconds
         )
+
+
+def bare_writes(repeats: int, seconds: float) -> Figure:
+    """Return unrecorded rounds beside a thread that writes as many bytes to files, against the same rounds alone.
+
+    It bounds what recording can cost where those bytes are kept: they are the same ones each time, and nothing is
+    held back, checked or described.
+    """
+    config = configuration("W0", BATCH, "local")
+    width = config.model.embedding_dim
+    chunk = bytes(recorded_bytes(1, 1, 2 * BATCH * (4 * width + HANDLE_BYTES)) * STEPS_A_CALL // CHUNKS)
+    with TemporaryDirectory() as folder, ThreadPoolExecutor(1) as thread, open_grid(config, Path()) as grid:
+        alone, names = play_rounds(grid, config), itertools.count()
+        under_way: list[Future[int]] = []
+
+        def work() -> int:
+            while under_way:  # what a call before has begun, as a full chunk waits for the one before
+                under_way.pop().result()
+            under_way.extend(thread.submit((Path(folder) / str(next(names))).write_bytes, chunk) for _ in range(CHUNKS))
+            return alone()
+
+        return in_turns(f"latency/recorder/bare/{BATCH}", work, alone, repeats, seconds)

@@ -41,6 +41,8 @@ ENDLESS = 1_000_000
 BACKENDS: dict[str, dict[str, Any]] = {
     "split": {},
     "split+digest": {},
+    "split+messages": {},
+    "apart": {},
     "local": {},
     "local_stale": {"train": STALE},
     "ray": {},
@@ -48,7 +50,7 @@ BACKENDS: dict[str, dict[str, Any]] = {
     "ray+default": {"wire": {"channel": "auto"}, "record": {"every": 1, "max_mb": 100_000}},
 }
 """The grid is the name's start; a stale one sends gradients a round late, `+default` records and seals. `split` has no
-grid: it bounds what one thread can reach, see `split_loop`."""
+grid: it bounds what one thread can reach, see `split_loop` and `bounds`; `apart` bounds what two processes can."""
 NAMED = (
     *itertools.product(("local", "ray", "ray_stale"), ("W0", "W"), BATCHES),
     ("ray+default", "W0", 1024),
@@ -97,11 +99,25 @@ def measure(workload: str, batch_size: int, backend: str, repeats: int, seconds:
     """Return one figure: rounds over a grid against the plain loop, timed in turns in this process."""
     config = configuration(workload, batch_size, backend)
     name = f"throughput/{backend}/{workload}/{batch_size}"
-    if backend.startswith("split"):
+    if backend == "apart" or backend.startswith("split"):
         torch.set_num_threads(1)
-        return in_turns(name, split_loop(config, backend == "split+digest"), plain_loop(config), repeats, seconds)
+        with _bound(config, backend) as work:
+            return in_turns(name, work, plain_loop(config), repeats, seconds)
     with tempfile.TemporaryDirectory() as folder, open_grid(config, Path(folder)) as grid:
         return in_turns(name, play_rounds(grid, config), plain_loop(config), repeats, seconds)
+
+
+@contextmanager
+def _bound(config: Config, name: str) -> Iterator[Callable[[], int]]:
+    from experiments.bench import bounds
+
+    if name == "apart":
+        with bounds.side_by_side(config) as work:
+            yield work
+    elif name == "split+messages":
+        yield bounds.message_loop(config)
+    else:
+        yield split_loop(config, name == "split+digest")
 
 
 @contextmanager

@@ -7,20 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from experiments.bench import codecs
 from experiments.bench.__main__ import main
 from experiments.bench.figures import Figure
 from experiments.bench.page import update
-from experiments.bench.scale import exponent
+from experiments.bench.scale import added, exponent
 from vfl.errors import DataError
 from vfl.registry import names
 
 
-def test_a_figure_is_reported_beside_its_reference(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("backend", ["local", "split+messages"])
+def test_a_figure_is_reported_beside_its_reference(capsys: pytest.CaptureFixture[str], backend: str) -> None:
     main(
         [
             "throughput",
             "--backend",
-            "local",
+            backend,
             "--workload",
             "W0",
             "--batch",
@@ -33,10 +35,27 @@ def test_a_figure_is_reported_beside_its_reference(capsys: pytest.CaptureFixture
         ]
     )
     (figure,) = json.loads(capsys.readouterr().out)["figures"]
-    assert figure["name"] == "throughput/local/W0/4096"
+    assert figure["name"] == f"throughput/{backend}/W0/4096"
     assert figure["value"] > 0
     assert figure["reference"] > 0
     assert figure["ratio"] == pytest.approx(figure["value"] / figure["reference"], rel=0.5)
+
+
+def test_one_more_costs_what_a_line_through_the_points_rises_by() -> None:
+    assert added((2, 3, 5, 16), (9.0, 11.5, 16.5, 44.0)) == pytest.approx(2.5)
+
+
+def test_codecs_are_compared_seed_by_seed_with_raw() -> None:
+    """Means over the seeds with their ends, and a seed counts where its interval leaves 0 out."""
+
+    def row(sent: int, auc: float, value: float, ci: tuple[float, float] | None) -> dict[str, object]:
+        return {"bytes": sent, "auc": auc, "gain": {"auc": {"value": value, "ci": ci}}}
+
+    plain = [{"bytes": 400, "auc": 0.7}, {"bytes": 600, "auc": 0.8}]
+    small = [row(100, 0.69, -0.01, (-0.02, -0.005)), row(150, 0.83, 0.03, (-0.01, 0.04))]
+    lines = codecs.table([codecs.Trained("raw", plain), codecs.Trained("int8", small)])
+    assert lines[2] == "| raw | 1.000 | 0.7500 [0.7000, 0.8000] | | |"
+    assert lines[3] == "| int8 | 0.250 | 0.7600 [0.6900, 0.8300] | +0.0100 [-0.0100, +0.0300] | 1 of 2 |"
 
 
 def written(folder: Path, name: str, **ratios: tuple[float, float, float]) -> str:

@@ -162,7 +162,7 @@ BAD = [
     ("{method: celu, train: {stale: 1}}", "train.stale: got 1, allowed 0 with method celu"),
     ("train: 3", "train: got 3, allowed a mapping of keys"),
     ("backend: rya", "backend: got 'rya', allowed ray or local; did you mean 'ray'?"),
-    ("wire: {codec: f32}", "wire.codec: got 'f32', allowed raw, f16 or int8"),
+    ("wire: {codec: f32}", "wire.codec: got 'f32', allowed raw, f16, int8, f16+feedback or int8+feedback"),
     (
         "holdout: {by: {tim: day}}",
         "holdout.by: got {'tim': 'day'}, allowed random, stratified, official or {time: COLUMN}",

@@ -79,6 +79,13 @@ def test_a_noised_size_protects_one_answer_and_not_many():
     assert asked % 200 == 0
 
 
+def test_halves_share_out_what_the_whole_was_told_to_hold_however_wrong_the_answers():
+    held, stream = held_by(10, 64), torch.Generator().manual_seed(3)
+    for questions in range(1, 40):
+        chances, _ = by_size(64, lambda part: float(held[part].sum()) + noise(0.05, stream), questions)
+        assert 0 <= float(chances.min()) <= float(chances.max()) <= 1
+
+
 def announced(pools):
     body = torch.stack([torch.randperm(len(pools), generator=torch.Generator().manual_seed(1)), pools], dim=1)
     offer = Envelope(0, Kind.PSI, "advertiser", "publisher", NONE, torch.zeros(9, 32, dtype=torch.uint8))
