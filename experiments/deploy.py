@@ -18,6 +18,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from experiments import config as configs
+from experiments.asked_needs import needs_of
 from experiments.certificates import authority, node_key, server_certificate
 from experiments.output import strict
 from experiments.plan import REFEREE, coordinator_plan, open_world, party_specs, recut
@@ -29,7 +30,7 @@ from parties.spec import PartySpec
 from parties.spec_file import read, write
 from vfl import identity
 from vfl.coordinator import Coordinator, Fit, Plan, Progress
-from vfl.errors import UserError, VflError
+from vfl.errors import ConfigError, UserError, VflError
 from vfl.grid import PartyGrid, Roster
 from vfl.seeds import Seeds
 from vfl.types import Hop, Kind, PartyId, Phase, Pool, Role
@@ -156,7 +157,9 @@ def init(config: Config, out: Path, address: str, seeded: bool = False) -> dict[
 
     Every party's streams, and with them the secrets of matching, masks and noise, begin at the system's randomness.
     With `seeded` they follow from the configuration's seed, as in a simulation: whoever knows it knows them all.
+    Raises `ConfigError` for what only a simulation plays.
     """
+    _refuse_simulated(config)
     world = open_world(config)
     if not seeded:
         world = recut(config, world, Seeds(secrets.token_bytes(32)))
@@ -189,6 +192,21 @@ def init(config: Config, out: Path, address: str, seeded: bool = False) -> dict[
     _script(out / "run.sh", RUN)
     (out / "README.md").write_text(README, encoding="utf-8")
     return {"out": str(out), "address": address, "parties": [spec.party for spec in specs]}
+
+
+def _refuse_simulated(config: Config) -> None:
+    """Refuse what would be left out: a deployment's links are real, its keys its own, and its parties honest."""
+    for option in ("loss", "duplicate", "crash", "latency_ms"):
+        if got := getattr(config.faults, option):
+            message = f"got {got}, allowed 0: only a simulation plays it, a deployment's links are real; remove it"
+            raise ConfigError(message, key=f"faults.{option}")
+    if config.wire.keys is not None:
+        advice = "a deployment draws key pairs; remove it, and put your own into each parties/ID/keys"
+        raise ConfigError(f"got {config.wire.keys!r}, allowed none: {advice}", key="wire.keys")
+    for attack in config.attack:
+        if needs_of(attack).active:
+            message = f"got {attack.name!r}, which acts in training: a deployment's parties are honest; remove it"
+            raise ConfigError(message, key="attack")
 
 
 def _check_sockets(out: Path, parties: Sequence[PartyId]) -> None:

@@ -56,8 +56,8 @@ def _hello(party: Party, given: Given) -> Answer:
         raise WireError(f"{spec.party} has finished this run, and takes part in it once; begin another one")
     party.entry.reset()
     party.schedule.reset()
-    party.absence.absent, party.prepared = absent, False
-    outbox.without = tuple(sorted(absent))
+    party.go_on_without(absent)
+    party.prepared = False
     if outbox.recorder and given["fresh"]:
         outbox.recorder.cut_back(0)
     if party.channel is None:

@@ -19,6 +19,7 @@ from vfl.wire import STEP_KEY, mail
 
 _HEAD, _TAIL = 12, 16
 Fingerprint = tuple[object, ...]
+Answers = dict[tuple[str, ...], tuple[Fingerprint, RecordDict]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,7 @@ class Entry:
     limits: Limits
     clock: Callable[[], float] = time.monotonic
     step: int = -1
-    answers: dict[tuple[str, ...], tuple[Fingerprint, RecordDict]] = field(
-        default_factory=dict[tuple[str, ...], tuple[Fingerprint, RecordDict]]
-    )
+    answers: Answers = field(default_factory=Answers)
     _allowance: float = 1.0
     _filled: float = field(default=-1.0)
 
@@ -71,20 +70,28 @@ class Entry:
     def answered(self, step: int, hops: tuple[str, ...], content: RecordDict) -> RecordDict | None:
         """Return what was replied to this very message before, `None` where it is new.
 
-        Raises `WireError` for a message of an earlier step, and for another one under the name of one acted on.
+        Raises `WireError` for a message of an earlier step, for another one under the name of one acted on, and for a
+        hop a second time in a step, whatever stands beside it: noise is drawn by step, and two bodies would share it.
         """
         if step < self.step:
             raise WireError(f"{self.party} got step {step} after step {self.step}; it was replayed or reordered")
-        if step > self.step:
-            return None
-        before = self.answers.get(hops)
+        acted: Answers = self.answers if step == self.step else {}
+        before = acted.get(hops)
         if before is None:
+            self._refuse_another(step, hops, content, acted)
             return None
         if before[0] != _fingerprint(content):
             raise WireError(
                 f"{self.party} got step {step} for {'+'.join(hops)} again with other content; it was tampered with"
             )
         return before[1]
+
+    def _refuse_another(self, step: int, hops: tuple[str, ...], content: RecordDict, acted: Answers) -> None:
+        """Refuse a hop that stands twice or was acted on, and a step whose messages are of two different rounds."""
+        if len({*hops}) < len(hops) or not {*hops}.isdisjoint(name for names in acted for name in names):
+            raise WireError(f"{self.party} got step {step} for {'+'.join(hops)}; it acts on each hop once in a step")
+        if any(fingerprint[0] != _header(content) for fingerprint, _ in acted.values()):
+            raise WireError(f"{self.party} got step {step} with another header; a step's messages all have the same")
 
     def keep(self, step: int, hops: tuple[str, ...], content: RecordDict, reply: RecordDict) -> None:
         """Note that a message was acted on, and what was replied."""
@@ -105,13 +112,15 @@ class Entry:
 
 def _fingerprint(content: RecordDict) -> Fingerprint:
     """Return what tells two messages of one name apart: the header, and of a sealed array nonce and tag."""
-    header: object = None
     arrays: list[object] = []
     for key, record in items(content).items():
         if isinstance(record, ArrayRecord):
             for name, array in items(record).items():
                 data, shape = array.data, tuple(array.shape)
                 arrays.append((key, name, array.stype, array.dtype, shape, bytes(data[:_HEAD]), bytes(data[-_TAIL:])))
-        elif key == STEP_KEY and isinstance(record, ConfigRecord):
-            header = record.get(STEP_KEY)
-    return (header, *arrays)
+    return (_header(content), *arrays)
+
+
+def _header(content: RecordDict) -> object:
+    record = items(content).get(STEP_KEY)
+    return record.get(STEP_KEY) if isinstance(record, ConfigRecord) else None

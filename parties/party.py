@@ -6,7 +6,7 @@ messages between it and the wire.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -31,7 +31,7 @@ from vfl.errors import PartyGoneError, WireError
 from vfl.exchange import NOTHING, Mail, Outgoing
 from vfl.grid import KEEP
 from vfl.methods import Parts
-from vfl.types import Envelope, Hop, Kind, Pool, Role, Step
+from vfl.types import Envelope, Hop, Kind, PartyId, Pool, Role, Step
 from vfl.wire import CALL_KEY, CONTROL_KEY, REPORT_KEY, read_step
 
 OWN_HANDLERS = frozenset(hop.handler for hop in KEEP)
@@ -104,6 +104,11 @@ class Party:
     def use(self, channel: Channel) -> None:
         """Seal and open with this channel from here on."""
         self.channel = self.outbox.channel = self.inbox.channel = channel
+
+    def go_on_without(self, absent: Iterable[PartyId]) -> None:
+        """Expect nothing of these publishers, and send them nothing, from here on."""
+        self.absence.absent = frozenset(absent)
+        self.outbox.without = tuple(sorted(self.absence.absent))
 
     def prepare(self) -> dict[str, float]:
         """Load rows and build networks, expect rounds over as many rows, and report counts."""

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from torch import Tensor
 
 from parties import saved
+from parties.controls import GREETINGS
 from parties.frames import pack, unpack
 from parties.party import Party
 from parties.spec import PartySpec
@@ -40,18 +41,21 @@ def answer(make: Callable[[PartySpec], Party], spec: PartySpec, message: Message
     Raises `PartyGoneError` where another process has gone on from the same state: both would seal under one nonce.
     """
     action = message.metadata.message_type.partition(".")[2]
-    with _turn(spec, context.state, anew=action == "hello"):
-        return _answer(make(spec), action, message, context)
+    party = make(spec)
+    party.called = _called(context.state)
+    anew = action == "hello" and not party.was_called(message.content)
+    with _turn(spec, context.state, anew):
+        return _answer(party, action, anew, message, context)
 
 
-def _answer(party: Party, action: str, message: Message, context: Context) -> Message:
+def _answer(party: Party, action: str, anew: bool, message: Message, context: Context) -> Message:
+    """Answer a message and leave the party in the state; a message that is refused leaves the state as it was."""
     facts, journal = _wake(party, context.state)
-    if action == "hello" and not party.was_called(message.content):
-        facts, journal = _forget(party, context.state), []
+    kept: ArrayRecord | None = None
     if action == PLAY:
         step, names = read_step(message.content)
         if journal and step.index > read_step(journal[-1])[0].index:
-            facts["state"], journal = _keep(party, context.state), []
+            kept, facts["state"], journal = *_keep(party), []
         heard: list[Envelope] = []
         receive = party.inbox.receive
 
@@ -66,8 +70,12 @@ def _answer(party: Party, action: str, message: Message, context: Context) -> Me
             journal.append(merge(step_record(step, names), [encode(envelope, "raw") for envelope in heard]))
     else:
         reply = party.app(message, context)
-        if action not in ("hello", "meet"):
-            facts["state"], journal = _keep(party, context.state), []
+        if anew:
+            facts, journal = _forget(context.state), []
+        elif action not in GREETINGS:
+            kept, facts["state"], journal = *_keep(party), []
+    if kept is not None:
+        context.state[TENSORS] = kept
     _sleep(party, context.state, facts, journal)
     return reply
 
@@ -76,7 +84,8 @@ def _answer(party: Party, action: str, message: Message, context: Context) -> Me
 def _turn(spec: PartySpec, state: RecordDict, anew: bool) -> Generator[None]:
     """Hold the party's turn: one process at a time, and each from the state that the one before it left.
 
-    How many turns there were is in the party's folder and in the state, and the two must agree.
+    How many turns there were is in the party's folder and in the state, and the two must agree. Where a greeting is
+    `anew` they need not: it puts another state in the place of this one, and where it is refused it takes no turn.
     """
     path = spec.path(TURNS)
     if path is None:
@@ -90,12 +99,19 @@ def _turn(spec: PartySpec, state: RecordDict, anew: bool) -> Generator[None]:
         record = state.config_records.get(TURNS, ConfigRecord())
         if not anew and record.get("taken", taken) != taken:
             raise PartyGoneError(f"{spec.party} died: its state is not what its last process left", spec.party)
-        stream.truncate(0)
-        stream.write(str(taken + 1).encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-        state[TURNS] = ConfigRecord({"taken": taken + 1})
+        if not anew:
+            _take(stream, state, taken + 1)
         yield
+        if anew:
+            _take(stream, state, taken + 1)
+
+
+def _take(stream: BinaryIO, state: RecordDict, turn: int) -> None:
+    stream.truncate(0)
+    stream.write(str(turn).encode())
+    stream.flush()
+    os.fsync(stream.fileno())
+    state[TURNS] = ConfigRecord({"taken": turn})
 
 
 class _Ear:
@@ -105,13 +121,21 @@ class _Ear:
         self.receive = receive
 
 
-def _forget(party: Party, state: RecordDict) -> dict[str, Any]:
-    """Drop what the state holds, before a greeting: the run begins, or all go on from a checkpoint."""
+def _forget(state: RecordDict) -> dict[str, Any]:
+    """Drop what the state holds, after a greeting: the run begins, or all go on from a checkpoint."""
     for key in (TENSORS, FACTS):
         if key in state:
             del state[key]
-    party.entry.reset()
     return {}
+
+
+def _called(state: RecordDict) -> tuple[object, RecordDict]:
+    """Return the last control call that the state knows of, and what was replied."""
+    record = state.config_records.get(FACTS)
+    if record is None:
+        return None, RecordDict()
+    content, told = unpack(cast(list[bytes], record["answers"])[0])
+    return told["call"], content
 
 
 def _wake(party: Party, state: RecordDict) -> tuple[dict[str, Any], list[RecordDict]]:
@@ -120,9 +144,9 @@ def _wake(party: Party, state: RecordDict) -> tuple[dict[str, Any], list[RecordD
     if record is None:
         return {}, []
     facts: dict[str, Any] = json.loads(cast(str, record["facts"]))
-    called, *answers = [unpack(entry) for entry in cast(list[bytes], record["answers"])]
-    party.called = (called[1]["call"], called[0])
+    answers = [unpack(entry) for entry in cast(list[bytes], record["answers"])[1:]]
     journal = [unpack(entry)[0] for entry in cast(list[bytes], record["journal"])]
+    party.go_on_without(facts["absent"])
     if "state" in facts:
         saved.load(party, _tensors(state.array_records.get(TENSORS, ArrayRecord())), facts["state"])
     if party.channel is not None and "channel" in facts:
@@ -131,12 +155,14 @@ def _wake(party: Party, state: RecordDict) -> tuple[dict[str, Any], list[RecordD
         step, names = read_step(content)
         party.replay(step, names, [decode(key, each) for key, each in mail(content).items()])
     party.entry.step = int(facts["at"])
+    party.schedule.place, party.schedule.at = tuple(facts["place"]), int(facts["round"])
     party.entry.answers = {tuple(told["hops"]): (ast.literal_eval(told["of"]), content) for content, told in answers}
     return facts, journal
 
 
 def _sleep(party: Party, state: RecordDict, facts: dict[str, Any], journal: list[RecordDict]) -> None:
-    facts["at"] = party.entry.step
+    facts["at"], facts["absent"] = party.entry.step, party.outbox.without
+    facts["place"], facts["round"] = party.schedule.place, party.schedule.at
     if party.channel is not None:
         facts["channel"] = party.channel.state()
     if party.outbox.recorder:
@@ -148,13 +174,10 @@ def _sleep(party: Party, state: RecordDict, facts: dict[str, Any], journal: list
     )
 
 
-def _keep(party: Party, state: RecordDict) -> dict[str, Any]:
-    """Put a party's tensors into the state, and return its facts."""
+def _keep(party: Party) -> tuple[ArrayRecord | None, dict[str, Any]]:
+    """Return a party's tensors, `None` where it has none, and its facts."""
     tensors, facts = saved.state(party)
-    record = ArrayRecord({name: _array(value) for name, value in tensors.items()})
-    if record:
-        state[TENSORS] = record
-    return facts
+    return ArrayRecord({name: _array(value) for name, value in tensors.items()}) or None, facts
 
 
 def _array(value: Tensor) -> Array:

@@ -69,3 +69,27 @@ def test_rows_drawn_by_class_follow_from_nothing_that_a_publisher_is_told(tmp_pa
 def test_rows_drawn_at_random_stay_those_of_the_simulation(tmp_path: Path) -> None:
     first, second = (deployed(tmp_path / name)[0].shard.cut for name in ("a", "b"))
     assert first == second
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        ("faults.loss=0.1", "faults.loss"),
+        ("faults.duplicate=0.1", "faults.duplicate"),
+        ("faults.crash=0.1", "faults.crash"),
+        ("faults.latency_ms=5", "faults.latency_ms"),
+        ("wire.keys=somewhere", "wire.keys"),
+        ("attack=[gradient_replacement]", "attack"),
+    ],
+)
+def test_what_only_a_simulation_plays_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, key: str
+) -> None:
+    """A deployment that left it out would train honestly and say nothing."""
+    out = tmp_path / "run"
+    command = ["deploy", "init", "--set", "data=breast_cancer", "--out", str(out), "--set", option]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert f"{key}: got" in told
+    assert len(told.splitlines()) == 1
+    assert not out.exists()

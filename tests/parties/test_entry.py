@@ -84,3 +84,28 @@ def test_an_earlier_step_is_refused_and_a_later_one_forgets_the_answers():
     assert len(entry.state()) == 1
     entry.reset()
     assert entry.answered(1, FUSE, message()) is None
+
+
+@pytest.mark.parametrize("again", [("fuse", "fuse"), ("fuse", "backward"), ("backward", "fuse", "fuse")])
+def test_a_hop_is_acted_on_once_in_a_step_whatever_stands_beside_it(again):
+    """Noise is drawn by step: of two bodies of one step, the difference would be free of it."""
+    entry = Entry("advertiser", Limits())
+    entry.keep(1, FUSE, message(), RecordDict())
+    with pytest.raises(WireError, match=r"got step 1 for .*; it acts on each hop once in a step"):
+        entry.answered(1, again, message())
+    assert entry.answered(1, BACKWARD, message()) is None
+
+
+def test_a_hop_twice_in_the_first_message_of_a_step_is_refused():
+    with pytest.raises(WireError, match=r"step 1 for fuse\+fuse; it acts on each hop once"):
+        Entry("advertiser", Limits()).answered(1, (*FUSE, *FUSE), message())
+
+
+def test_the_messages_of_a_step_have_one_header():
+    """Else rows of another round would get the noise of this one."""
+    entry = Entry("advertiser", Limits())
+    entry.keep(1, FUSE, message(), RecordDict())
+    other = message()
+    other[STEP_KEY] = ConfigRecord({STEP_KEY: "1|train|train|0|8|8|1|8", HOPS_KEY: "backward"})
+    with pytest.raises(WireError, match="got step 1 with another header"):
+        entry.answered(1, BACKWARD, other)

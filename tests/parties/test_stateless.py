@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
+from flwr.app import ConfigRecord, Message
 from harness import config, digest, train
 
 from parties.faults import Faults, faulty
@@ -19,6 +21,7 @@ from vfl.errors import DataError, PartyGoneError, WireError
 from vfl.grid import PartyGrid
 from vfl.seeds import Seeds
 from vfl.types import Role
+from vfl.wire import CALL_KEY, CONTROL_KEY, STEP_KEY, mail, merge, read_step, step_record
 
 
 class MadeAnew(LocalCarrier):
@@ -66,7 +69,6 @@ def test_it_ends_in_the_digest_of_lasting_parties(tmp_path, changed):
 
 def test_a_replayed_step_is_refused_by_the_next_process(tmp_path):
     """What tells it so is in the context, as everything else."""
-    from flwr.app import Message
 
     class Replaying(MadeAnew):
         def carry(self, messages):
@@ -87,6 +89,120 @@ def test_a_replayed_step_is_refused_by_the_next_process(tmp_path):
         return PartyGrid(grid.roster, carrier, "relay")
 
     train(config(train=ONE), tmp_path, make)
+
+
+def test_a_round_under_a_later_step_is_refused_by_the_next_process_and_leaves_no_trace(tmp_path):
+    """The place in the plan is in the context; a refused message does not end the round at hand."""
+
+    class Replaying(MadeAnew):
+        def carry(self, messages):
+            found = super().carry(messages)
+            for message in messages:
+                if message.metadata.message_type == "train.play" and not mail(message.content):
+                    step, names = read_step(message.content)
+                    first.append((step, names))
+                    for later in (1, 2, 3):
+                        content = step_record(replace(first[0][0], index=step.index + later), names)
+                        with pytest.raises(WireError, match="each round once, in the order of the plan"):
+                            self._call(Message(merge(content, []), message.metadata.dst_node_id, "train.play"))
+            return found
+
+    def make(specs, asked, largest):
+        carrier = Replaying(specs[0].roster, {spec.party: None for spec in specs})
+        carrier.specs = {spec.party: spec for spec in specs}
+        return PartyGrid(specs[0].roster, carrier, "relay")
+
+    first = []
+    asked = config(train={**ONE, "batch_size": 200})
+    assert digest(train(asked, tmp_path, make)) == digest(train(asked))
+    assert len(first) > 1
+
+
+THREE = {"name": "columns", "one": ["mean_radius"], "two": ["mean_area", "mean_texture"], "advertiser": []}
+
+
+def test_it_goes_on_without_a_publisher_as_lasting_parties_do(tmp_path):
+    """The publisher dies for good after a checkpoint; who is absent is in the context of the others."""
+
+    class GoneForGood(MadeAnew):
+        gone = excused = False
+
+        def carry(self, messages):
+            for message in messages:
+                late = STEP_KEY in message.content and read_step(message.content)[0].index >= 4
+                self.gone |= late
+                if self.gone and self._roster.party(message.metadata.dst_node_id) == "two":
+                    raise PartyGoneError("two died", "two")
+            return super().carry(messages)
+
+        def excuse(self, party):
+            self.excused = True
+
+        def revive(self):
+            if not self.excused:
+                raise PartyGoneError("two stayed away", "two")
+
+    class Lasting(GoneForGood):
+        def _call(self, message):
+            return LocalCarrier._call(self, message)
+
+        def revive(self):
+            super().revive()
+            LocalCarrier.revive(self)
+
+    def make(kind, specs):
+        def parties():
+            return {spec.party: make_party(spec) if kind is Lasting else None for spec in specs}
+
+        carrier = kind(specs[0].roster, parties(), parties)
+        carrier.specs = {spec.party: spec for spec in specs}
+        return PartyGrid(specs[0].roster, carrier, "relay")
+
+    asked = config(
+        train={**ONE, "checkpoint_every": 1},
+        split=THREE,
+        wire={"channel": "on"},
+        defense=[{"name": "gaussian_noise", "ratio": 0.1}],
+        faults={"restarts": 0, "without": "impute"},
+    )
+    anew = train(asked, tmp_path / "anew", lambda specs, asked, largest: make(GoneForGood, specs))
+    lasting = train(asked, tmp_path / "lasting", lambda specs, asked, largest: make(Lasting, specs))
+    assert "two" in anew.absent
+    assert digest(anew) == digest(lasting)
+
+
+@pytest.mark.parametrize("spoil", ["repeated", "refused"])
+def test_a_greeting_that_is_not_taken_does_not_bless_a_stale_state(tmp_path, spoil):
+    """A copy of a state, gone on from elsewhere, would seal under nonces that were used."""
+    told = []
+
+    class Stale(MadeAnew):
+        def _call(self, message):
+            node, kind = message.metadata.dst_node_id, message.metadata.message_type
+            stale = copy.deepcopy(self._contexts[node])
+            found = super()._call(message)
+            if node == 1 and kind == f"query.{'meet' if spoil == 'repeated' else 'prepare'}" and not told:
+                self._after(stale, self.hello, message)
+            if kind == "query.hello":
+                self.hello = message
+            return found
+
+        def _after(self, stale, hello, message):
+            content = hello.content.copy()
+            if spoil == "refused":
+                content[CONTROL_KEY] = ConfigRecord({**content[CONTROL_KEY], "absent": "stranger", CALL_KEY: "new"})
+            for each in (Message(content, 1, "query.hello"), message):
+                with pytest.raises((PartyGoneError, WireError)) as caught:
+                    answer(make_party, self.specs[self._roster.party(1)], each, stale)
+                told.append(str(caught.value))
+
+    def make(specs, asked, largest):
+        carrier = Stale(specs[0].roster, {spec.party: None for spec in specs})
+        carrier.specs = {spec.party: spec for spec in specs}
+        return PartyGrid(specs[0].roster, carrier, "relay")
+
+    train(config(wire={"channel": "on"}, train=ONE), tmp_path, make)
+    assert "its state is not what its last process left" in told[1]
 
 
 @pytest.mark.parametrize("channel", ["on", "off"])
