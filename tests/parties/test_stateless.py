@@ -121,34 +121,38 @@ def test_a_round_under_a_later_step_is_refused_by_the_next_process_and_leaves_no
 THREE = {"name": "columns", "one": ["mean_radius"], "two": ["mean_area", "mean_texture"], "advertiser": []}
 
 
+class GoneForGood(MadeAnew):
+    """Here the publisher `two` dies for good after a checkpoint."""
+
+    gone = excused = False
+
+    def carry(self, messages):
+        for message in messages:
+            late = STEP_KEY in message.content and read_step(message.content)[0].index >= 4
+            self.gone |= late
+            if self.gone and self._roster.party(message.metadata.dst_node_id) == "two":
+                raise PartyGoneError("two died", "two")
+        return super().carry(messages)
+
+    def excuse(self, party):
+        self.excused = True
+
+    def revive(self):
+        if not self.excused:
+            raise PartyGoneError("two stayed away", "two")
+
+
+class Lasting(GoneForGood):
+    def _call(self, message):
+        return LocalCarrier._call(self, message)
+
+    def revive(self):
+        super().revive()
+        LocalCarrier.revive(self)
+
+
 def test_it_goes_on_without_a_publisher_as_lasting_parties_do(tmp_path):
-    """The publisher dies for good after a checkpoint; who is absent is in the context of the others."""
-
-    class GoneForGood(MadeAnew):
-        gone = excused = False
-
-        def carry(self, messages):
-            for message in messages:
-                late = STEP_KEY in message.content and read_step(message.content)[0].index >= 4
-                self.gone |= late
-                if self.gone and self._roster.party(message.metadata.dst_node_id) == "two":
-                    raise PartyGoneError("two died", "two")
-            return super().carry(messages)
-
-        def excuse(self, party):
-            self.excused = True
-
-        def revive(self):
-            if not self.excused:
-                raise PartyGoneError("two stayed away", "two")
-
-    class Lasting(GoneForGood):
-        def _call(self, message):
-            return LocalCarrier._call(self, message)
-
-        def revive(self):
-            super().revive()
-            LocalCarrier.revive(self)
+    """Who is absent is in the context of the others."""
 
     def make(kind, specs):
         def parties():
