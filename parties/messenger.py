@@ -101,15 +101,21 @@ def ask(path: Path, action: str, content: RecordDict) -> tuple[RecordDict, str]:
 
 
 def serve(path: Path, answer: Callable[[str, RecordDict], RecordDict]) -> None:
-    """Answer messages at a socket that its owner alone can open, one at a time, until the process is ended."""
+    """Answer messages at a socket that its owner alone can open, one at a time, until the process is ended.
+
+    The socket has its name only once it takes connections, so that whoever finds it there is answered.
+    """
     path.unlink(missing_ok=True)
+    early = path.with_suffix(".wait")  # as long as .sock: a socket's path may not be much longer
+    early.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         before = os.umask(0o177)
         try:
-            listener.bind(str(path))
+            listener.bind(str(early))
         finally:
             os.umask(before)
         listener.listen()
+        early.rename(path)
         try:
             while True:
                 connection, _ = listener.accept()

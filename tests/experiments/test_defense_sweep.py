@@ -54,7 +54,10 @@ def test_stacks_are_named_by_what_they_hold(stack, name):
 
 @pytest.mark.parametrize(
     ("page", "made"),
-    [(PAGE, lambda: lines(ROWS)), (Path("docs/results/residue.md"), lambda: residue.table(residue.ROWS))],
+    [
+        (PAGE, lambda: lines(ROWS)),
+        (Path("docs/results/residue.md"), lambda: [*residue.table(residue.ROWS), *residue.compared(residue.ROWS)]),
+    ],
     ids=["defenses", "residue"],
 )
 def test_the_page_shows_what_the_rows_say(page, made):

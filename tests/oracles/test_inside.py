@@ -11,9 +11,10 @@ from scipy.spatial.distance import pdist, squareform
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from vfl.defenses import LabelContext, PenaltyContext
+from vfl.defenses import LabelContext, PenaltyContext, SendContext
 from vfl.defenses.adversarial import Adversarial
 from vfl.defenses.cae import Cae
+from vfl.defenses.dcae import Dcae
 from vfl.defenses.dcor import Dcor, distance_correlation
 from vfl.defenses.dp_sgd import DpSgd
 from vfl.defenses.dropout import Dropout
@@ -330,6 +331,18 @@ class TestCae:
             decoded = probabilities(top(torch.zeros(classes, 1)))
         assert torch.equal(decoded.argmax(dim=1), labels)
         assert torch.equal(top(torch.zeros(classes, 1)), logits)
+
+    @pytest.mark.parametrize("classes", [2, 5])
+    def test_its_discrete_form_is_both_by_hand(self, classes):
+        """Labels are the auto-encoder's; gradients over 2 bins within half a deviation are -b, 0 or b."""
+        options = {"entropy": 3.0, "bins": 2, "spread": 0.5}
+        both, labels, seeds = Dcae(**options), torch.arange(classes), Seeds(1)
+        ctx = LabelContext(seeds, classes, 0, lambda y, rows: y)
+        assert torch.equal(both.transform(labels, ctx), Cae(3.0).transform(labels, ctx))
+        body = torch.tensor([[3.0, -4.0], [0.1, 0.0]])
+        bound = 0.5 * float((body**2).mean().sqrt())
+        sent, _ = both.apply(body, both.init(), SendContext(0, torch.Generator(), None, classes))
+        assert sent.flatten().tolist() == pytest.approx([bound, -bound, 0.0, 0.0])
 
     def test_more_entropy_is_less_sure(self):
         def spread(weight):

@@ -120,6 +120,11 @@ NOISE = {"name": "clipped_gaussian", "on": "gradient"}
         ([{"name": "dp_sgd"}, {"name": "mid"}], [0]),
         ([{"name": "dp_sgd"}, {"name": "clipped_gaussian"}], []),
         ([{"name": "dcor"}, {"name": "dp_sgd"}], [1]),
+        ([{"name": "multiplicative_noise"}, {"name": "grad_perturb"}], [1]),
+        ([{"name": "grad_clip"}, {"name": "grad_perturb"}], [1]),
+        ([{"name": "grad_perturb"}, {"name": "grad_clip"}], []),
+        ([{"name": "grad_perturb"}, {"name": "mid", "at": "top"}], [0]),
+        ([{"name": "grad_perturb"}, {"name": "mid", "at": "bottom"}], []),
     ],
 )
 def test_stacks_that_void_a_guarantee_are_found(stack, voided):

@@ -14,6 +14,7 @@ from experiments.account import ledger
 from experiments.plan import open_world, party_specs
 from parties.judging import open_truth
 from vfl.data.breast_cancer import BreastCancer
+from vfl.defenses._noise import laplace
 from vfl.privacy.audit import one_run
 from vfl.store import envelopes
 from vfl.types import Kind, Role
@@ -67,12 +68,26 @@ def audited(folder, stack) -> tuple[float, float]:
         {"name": "randomized_response", "epsilon": 2.0},
         {"name": "tpsl", "epsilon": 1.0, "draw": "epoch"},
         {"name": "tpsl", "epsilon": 2.0, "draw": "once"},
+        {"name": "rr_with_prior", "epsilon": 2.0},
     ],
     ids=lambda defense: "_".join(str(value) for value in defense.values()),
 )
 def test_no_run_refutes_the_epsilon_that_it_claims(coins, tmp_path, defense):
     claimed, least = audited(tmp_path, [defense])
     assert 0.0 < least <= claimed
+
+
+def test_no_run_refutes_the_epsilon_of_a_stack(coins, tmp_path):
+    stack = [{"name": "randomized_response", "epsilon": 1.5}, {"name": "grad_clip"}]
+    claimed, least = audited(tmp_path, stack)
+    assert 0.0 < least <= claimed == pytest.approx(1.5)
+
+
+def test_the_audit_refutes_a_claim_whose_noise_is_too_small(coins, tmp_path, monkeypatch):
+    """A tenth of the noise that epsilon .5 an epoch needs."""
+    monkeypatch.setattr("vfl.defenses.grad_perturb.laplace", lambda shape, draws: 0.1 * laplace(shape, draws))
+    claimed, least = audited(tmp_path, [{"name": "grad_perturb", "epsilon": 0.5}])
+    assert least > claimed == pytest.approx(1.0)
 
 
 def test_the_audit_sees_what_no_defense_hides(coins, tmp_path):

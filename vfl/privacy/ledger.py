@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from vfl.privacy import gaussian
+from vfl.types import Kind
 
 DELTA = 1e-5
 """The delta of a run's own ledger; `vfl account --delta` computes others."""
@@ -75,6 +76,16 @@ class Coupling(Protocol):
 
 
 @runtime_checkable
+class ByClass(Protocol):
+    """What a defense has whose noise follows from what a message would be for each class."""
+
+    @property
+    def by_class(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+@runtime_checkable
 class LabelReading(Protocol):
     """A defense that looks at labels when it acts, so that it is no mere processing of what came before it."""
 
@@ -97,9 +108,11 @@ def void(defenses: Sequence[object]) -> list[tuple[int, str]]:
 
     A guarantee for one row's release needs what is released to depend on that row alone until it is noised: a defense
     before it that couples rows voids it, and so do a penalty on coupled rows anywhere in the stack, another defense
-    inside the network beside one that is there, and one that reads the clean label after it. A defense that makes
-    labels private at their source covers everything that is made of them later, so only what makes a label out of
-    several rows' before it, without a guarantee of its own, voids that.
+    inside the network beside one that is there, and one that reads the clean label after it. Noise that is sized by
+    what a message would be for each class, and lies along their difference, needs the message as the loss made it:
+    whatever changes gradients before it voids it, and so does a changed top, which may draw anew for each class. A
+    defense that makes labels private at their source covers everything that is made of them later, so only what makes
+    a label out of several rows' before it, without a guarantee of its own, voids that.
     """
     found: list[tuple[int, str]] = []
     for place, defense in enumerate(defenses):
@@ -121,10 +134,23 @@ def void(defenses: Sequence[object]) -> list[tuple[int, str]]:
             each for each in defenses if hasattr(each, "wrap") and hasattr(defense, "wrap") and each is not defense
         ]
         reasons += [(each, "adds a loss or weights that are not clipped") for each in wraps]
+        if isinstance(defense, ByClass) and defense.by_class:
+            reasons += [(each, "changes what the noise is sized by") for each in defenses[:place] if _changes(each)]
+            reasons += [(each, "changes the top between a message and its classes") for each in defenses if _tops(each)]
         if reasons:
             culprit, reason = reasons[0]
             found.append((place, f"{_name(culprit)} beside it {reason}{_VOID}"))
     return found
+
+
+def _changes(defense: object) -> bool:
+    """Return whether a defense changes gradients that are sent."""
+    return hasattr(defense, "apply") and Kind.GRADIENT in getattr(defense, "kinds", ())
+
+
+def _tops(defense: object) -> bool:
+    """Return whether a defense is a part of the top network."""
+    return hasattr(defense, "wrap") and getattr(defense, "at", "bottom") == "top"
 
 
 def _mixes_labels(defense: object) -> bool:
