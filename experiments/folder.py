@@ -40,9 +40,9 @@ def require_fresh(folder: Path, advice: str, option: str = "--out") -> None:
 
 
 def make(folder: Path, option: str = "--out") -> None:
-    """Make a folder and those above it; raises `UserError` where that cannot be."""
+    """Make a folder, which its owner alone may open, and those above it; raises `UserError` where that cannot be."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
     except OSError as error:
         message = f"cannot be made ({error.strerror}); name another directory"
         raise UserError(message, key=str(folder), where=option) from None

@@ -37,7 +37,7 @@ def fresh(out: Path | None, run_id: str) -> Path:
     for number in range(1, 10_000):
         candidate = Path("runs") / (run_id if number == 1 else f"{run_id}-{number}")
         try:
-            candidate.mkdir(parents=True)
+            candidate.mkdir(0o700, parents=True)
         except FileExistsError:
             continue
         return candidate

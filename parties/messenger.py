@@ -17,7 +17,7 @@ from typing import cast
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from parties.failure import failed
+from parties.failure import failed, reason
 from parties.frames import pack, receive, send, unpack
 from vfl.errors import PartyGoneError, VflError, WireError
 
@@ -53,15 +53,15 @@ def _answer(message: Message, context: Context) -> Message:
     try:
         if context.node_config.get("resident"):
             _await(folder / SOCKET)
-            answer, reason = ask(folder / SOCKET, message.metadata.message_type, message.content)
-            return Message(Error(ERROR_CODE, reason) if reason else answer, reply_to=message)
+            answer, told = ask(folder / SOCKET, message.metadata.message_type, message.content)
+            return Message(Error(ERROR_CODE, told) if told else answer, reply_to=message)
         from parties.local import make_party
         from parties.spec_file import read
         from parties.stateless import answer
 
         return answer(make_party, read(folder / PARTY_FILE), message, context)
     except VflError as error:
-        return Message(Error(ERROR_CODE, f"{type(error).__name__}: {error}"), reply_to=message)
+        return Message(Error(ERROR_CODE, reason(error)), reply_to=message)
     except Exception as error:  # the SuperNode would send its text as it is
         told = failed(folder.name, message.metadata.message_type, error)
         return Message(Error(ERROR_CODE, f"PartyError: {told}"), reply_to=message)
@@ -130,7 +130,7 @@ def _serve_one(connection: socket.socket, answer: Callable[[str, RecordDict], Re
         content, facts = unpack(receive(connection))
         reply = pack(answer(str(facts.get("action", "")), content))
     except VflError as error:
-        reply = pack(RecordDict(), {"error": f"{type(error).__name__}: {error}"})
+        reply = pack(RecordDict(), {"error": reason(error)})
     try:
         send(connection, reply)
     except OSError:

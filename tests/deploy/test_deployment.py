@@ -86,7 +86,8 @@ def _coordinator_holds_nothing(deployment: Deployment) -> None:
     needles += [each.encode() for each in ids] + labels
     assert len(needles) > 60
     places = [deployment.folder / name for name in ("coordinator", "superlink", "flwr", "app")]
-    logs = [deployment.log("superlink/start.sh").encode()]
+    logs = [deployment.log(script).encode() for script in ("superlink/start.sh", "run.sh")]
+    assert b"train" in logs[1], "the stream of the ServerApp's log is empty"
     written = b"".join(logs + [path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()])
     assert not [needle for needle in needles if needle in written]
     processes = descendants(deployment.running["superlink/start.sh"].pid)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from harness import config, train
 
-from parties.failure import failed, scrub
-from vfl.errors import PartyError
+from parties.failure import failed, reason, scrub
+from vfl.errors import DataError, PartyError
 
 SECRETS = ["alice@example.org", "1234567", "0.734", "'Smith'", '"Zürich"', "user-77"]
 
@@ -23,6 +25,13 @@ def test_what_may_be_data_is_struck_out(secret):
 def test_a_tensor_and_a_frame_are_struck_out():
     text = scrub(f"bad value in {torch.tensor([0.25, 0.5])}\nrow 3: age=47, city='Oslo'")
     assert not any(part in text for part in ("0.25", "47", "Oslo"))
+
+
+@pytest.mark.parametrize("told", [repr("O'Brien"), repr("a'b\"Smith"), "(CSV parse error: alice,Smith)"])
+def test_a_refused_file_is_told_to_others_without_its_cells(told, capsys):
+    text = reason(DataError(f"got {told} in row 3, allowed numbers; mend it", key="age", where="a.csv"))
+    assert re.sub(r"[…()]", "", text).startswith("DataError: a.csv: age: got  in row  allowed numbers; mend it")
+    assert told in capsys.readouterr().err
 
 
 def test_the_person_who_started_the_run_is_told_where_it_broke(monkeypatch):

@@ -192,11 +192,19 @@ def broken_envelope(key: str, record: ArrayRecord, rng) -> dict[str, ArrayRecord
     return {renamed[how - len(changes)]: record}
 
 
-@pytest.mark.parametrize(("channel", "align"), [("off", "plain"), ("on", "ecdh_psi")])
-def test_parties_bombarded_with_malformed_messages_end_in_the_same_digest(monkeypatch, channel, align):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"wire": {"channel": "off"}},
+        {"wire": {"channel": "on"}, "align": "ecdh_psi"},
+        {"wire": {"channel": "on"}, "method": "secure_sum", "train": {"epochs": 1, "batch_size": 32}},
+        {"method": "fedcvt", "align": {"name": "plain", "overlap": 0.5}, "train": {"epochs": 1, "batch_size": 32}},
+    ],
+)
+def test_parties_bombarded_with_malformed_messages_end_in_the_same_digest(monkeypatch, changed):
     monkeypatch.setattr(Bombarded, "reasons", Counter())
     monkeypatch.setattr("parties.local.LocalCarrier", Bombarded)
-    asked = config(wire={"channel": channel}, train={"epochs": 2, "batch_size": 64}, align={"name": align})
+    asked = config(**changed)
     found = digest(train(asked, make_grid=lambda specs, asked, largest: local_grid(specs, asked.transport)))
     refused = dict(Bombarded.reasons)
     monkeypatch.undo()

@@ -8,13 +8,14 @@ import threading
 import time
 
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parties import controls, messenger
+from parties import controls, messenger, spec_file
 from parties.frames import pack, unpack
-from vfl.errors import PartyError, PartyGoneError, WireError
+from vfl.compat_flwr import identify, new_context
+from vfl.errors import DataError, PartyError, PartyGoneError, WireError
 from vfl.grid import PLAY
 
 
@@ -82,6 +83,31 @@ def test_messages_go_over_a_socket_of_the_owner_alone(tmp_path):
     assert messenger.ask(path, "train.play", content()) == (content(), "")
     assert messenger.ask(path, "train.broken", content()) == (RecordDict(), "PartyError: publisher failed in play")
     assert messenger.ask(path, "train.play", content()) == (content(), "")
+
+
+IN_TWO_ROWS = DataError("got the id 'u17' in rows 3 and 9, allowed once; remove one of them", key="id", where="a.csv")
+
+
+def refusing(*given: object) -> RecordDict:
+    raise IN_TWO_ROWS
+
+
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "stock"])
+def test_a_refused_data_file_is_quoted_in_the_partys_own_log_alone(tmp_path, monkeypatch, capfd, resident):
+    """The coordinator's log holds no id, however the party lives."""
+    monkeypatch.setattr(spec_file, "read", refusing)
+    folder = tmp_path / "publisher"
+    folder.mkdir()
+    if resident:
+        threading.Thread(target=messenger.serve, args=(folder / "party.sock", refusing), daemon=True).start()
+    identify()
+    context = new_context(1)
+    context.node_config = {"party": str(folder), "resident": resident}
+    answer = messenger.client_app()(Message(content(), 1, "train.play"), context)
+    told = str(answer.error.reason)
+    assert told.startswith("DataError: a.csv: id: got the id … in rows … and … allowed once")
+    assert "u17" not in told
+    assert f"vfl: {IN_TWO_ROWS}" in capfd.readouterr().err
 
 
 def test_a_party_whose_process_is_gone_is_named(tmp_path):

@@ -267,3 +267,10 @@ def test_a_process_that_is_really_killed_goes_on(tmp_path, how):
     subprocess.run(resume, check=True, timeout=200)
     rows = [json.loads((tmp_path / name / "row.json").read_text()) for name in ("whole", "cut")]
     assert rows[0]["digest"] == rows[1]["digest"]
+
+
+def test_a_run_directory_is_for_its_owner_alone(tmp_path, monkeypatch):
+    """What parties keep for themselves is in it: transcripts, checkpoints, scores."""
+    monkeypatch.chdir(tmp_path)
+    made = [rundir.fresh(None, "run"), rundir.fresh(None, "run"), rundir.fresh(tmp_path / "named", "run")]
+    assert [folder.stat().st_mode & 0o077 for folder in made] == [0, 0, 0]
