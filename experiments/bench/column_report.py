@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.bench.defense_stacks import AIMS, SEEDS, Stack
+from experiments.bench.defense_stacks import AIMS, SEEDS, TOLD_TOPS, Stack
 from experiments.bench.defense_sweep import Cell
 from experiments.bench.rows import spread, stack_name
 
@@ -57,11 +57,11 @@ VIEWS = (
 def column_lines(found: Mapping[str, Row]) -> Iterator[str]:
     """Yield the Markdown lines of all views that have a row."""
     for view in VIEWS:
-        ((top, _),) = AIMS[view.aim].tops.items()
-        by_stack = {stack_name(stack): _rows(found, view, top, stack) for stack in AIMS[view.aim].stacks}
-        made = {name: rows for name, rows in by_stack.items() if rows}
-        if made:
-            yield from _table(view, made)
+        for top in AIMS[view.aim].tops:
+            by_stack = {stack_name(stack): _rows(found, view, top, stack) for stack in AIMS[view.aim].stacks}
+            made = {name: rows for name, rows in by_stack.items() if rows}
+            if made:
+                yield from _table(view, top, made)
 
 
 def _rows(found: Mapping[str, Row], view: View, top: str, stack: Stack) -> list[Row]:
@@ -69,8 +69,8 @@ def _rows(found: Mapping[str, Row], view: View, top: str, stack: Stack) -> list[
     return [found[key] for key in keys if key in found]
 
 
-def _table(view: View, made: Mapping[str, list[Row]]) -> Iterator[str]:
-    yield f"### {view.title}"
+def _table(view: View, top: str, made: Mapping[str, list[Row]]) -> Iterator[str]:
+    yield f"### {view.title}, {TOLD_TOPS[top]}"
     yield ""
     figures = f"{view.told} | all rows known | nothing sent"
     yield f"| defense | test AUC | less than undefended | {figures} | epsilon | seeds |"

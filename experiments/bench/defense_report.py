@@ -17,14 +17,13 @@ from typing import Any
 from experiments.bench import guards
 from experiments.bench.column_report import column_lines
 from experiments.bench.defense_findings import findings, mixpro_findings
-from experiments.bench.defense_stacks import AIMS, SEEDS, SETS, TOPS, WATCHED
+from experiments.bench.defense_stacks import AIMS, SEEDS, SETS, TOLD_TOPS, TOPS, WATCHED
 from experiments.bench.defense_sweep import LABELS, ROWS, Cell, cells, known
 from experiments.bench.rows import put, spread, stack_name
 from vfl.metrics.tradeoff import pareto_front
 
 Row = Mapping[str, Any]
 TOLD_SETS = {"synthetic_ads": "generator, CVR 0.6 %", "criteo": "Criteo, 10,000 rows"}
-TOLD_TOPS = {"linear": "linear top", "hidden": "top with one hidden layer"}
 ATTACKS = {"norm": "norm", "direction": "direction", "hint_norm": "hint", "likelihood_ratio": "ratio"}
 
 

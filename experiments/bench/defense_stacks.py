@@ -136,6 +136,9 @@ class Aim:
                         yield data, top, seed, stack
 
 
+TOLD_TOPS = {"linear": "linear top", "hidden": "top with one hidden layer", "sum": "plain sum"}
+"""What a top is called on a page."""
+
 ORDER = (("criteo", "linear"), ("synthetic_ads", "linear"), ("criteo", "hidden"), ("synthetic_ads", "hidden"))
 AIMS: dict[str, Aim] = {
     "labels": Aim(
@@ -148,9 +151,9 @@ AIMS: dict[str, Aim] = {
     ),
     "columns": Aim(
         SETS,
-        {"linear": TOPS["linear"]},
+        TOPS,
         (COLUMNS,),
-        ORDER[:2],
+        ORDER,
         {name: (attack,) for name, attack in COLUMN_ATTACKS.items()},
         {"adversaries": ["advertiser"], "hints": {"known_rows": KNOWN_ROWS}},
     ),
