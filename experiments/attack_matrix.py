@@ -29,7 +29,7 @@ from experiments.attack_notes import (
     Check,
 )
 from experiments.axes import read_sweep
-from experiments.real_sets import interval
+from experiments.intervals import interval
 from experiments.schema import Config
 from vfl.metrics.tradeoff import defense_score, scores_by_type
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from experiments.bench.fitting import fit
 from experiments.config import parse
+from experiments.intervals import half_width, interval
 from experiments.plain_readers import plain_levels
 from experiments.plan import ADVERTISER, REFEREE, open_world, party_folder, party_specs
 from experiments.roots import data_root
@@ -216,20 +216,6 @@ def ahead(differences: Sequence[float]) -> bool:
 def listed(found: Mapping[str, Sequence[float]]) -> str:
     """Return sets with their mean differences, or `none`."""
     return ", ".join(f"{name} ({interval(values, sign=True)})" for name, values in found.items()) or "none"
-
-
-def half_width(values: Sequence[float]) -> float:
-    """Return half of the 95 % t-interval of a mean over seeds; infinite for one seed."""
-    if len(values) < 2:
-        return math.inf
-    return float(stats.t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-
-
-def interval(values: Sequence[float], *, sign: bool = False) -> str:
-    """Return a mean and its 95 % t-interval over seeds."""
-    mean = float(np.mean(values))
-    shown = f"{mean:+.3f}" if sign else f"{mean:.3f}"
-    return shown if len(values) < 2 else f"{shown} ± {half_width(values):.3f}"
 
 
 def _missing(name: str) -> str:

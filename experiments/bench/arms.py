@@ -133,11 +133,13 @@ PUBLISHERS: dict[str, Arm] = {
     "risa, early, no publisher rows": Arm("risa", {"rounds": ROUNDS, **NONE}, EARLY),
     "risa, early, all publisher rows": Arm("risa", {"rounds": ROUNDS, "publisher_weight": 1.0, **EVERY}, EARLY),
 }
+"""RISA with a short warm-up: where few rows are labelled at all, a longer one overfits before any row is chosen."""
+
 EARLY_CHOICES: dict[str, Arm] = {
     "risa, early, confidence": Arm("risa", {"rounds": ROUNDS, "select_by": "confidence"}, EARLY),
     "risa, early, all": Arm("risa", {"rounds": ROUNDS, **EVERY}, EARLY),
 }
-"""RISA with a short warm-up: where few rows are labelled at all, a longer one overfits before any row is chosen."""
+"""The same with other choices."""
 
 FUSIONS: dict[str, Arm] = {
     "risa, symmetric": risa(fusion="yager_symmetric"),

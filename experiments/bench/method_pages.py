@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from experiments.bench.arms import (
 )
 from experiments.bench.methods import Row
 from experiments.bench.rows import read_rows
+from experiments.intervals import half_width
 
 RESULTS = Path("docs/results")
 RISA_STUDIES, FEDADS_STUDIES = ("cifar10", "criteo", "digits"), ("fedads_criteo", "fedads_alimama", "fedads_synthetic")
@@ -103,8 +103,7 @@ def interval(found: Sequence[float], sign: bool = False) -> str:
     shown = f"{np.mean(found):+.3f}" if sign else f"{np.mean(found):.3f}"
     if len(found) < 3:
         return f"{shown} ({len(found)})"
-    half = float(stats.t.ppf(1 - LEVEL / 2, len(found) - 1)) * float(np.std(found, ddof=1)) / math.sqrt(len(found))
-    return f"{shown} ± {half:.3f} ({len(found)})"
+    return f"{shown} ± {half_width(found):.3f} ({len(found)})"
 
 
 def difference(ours: Values, theirs: Values) -> str:
