@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from experiments.cli import main
 from experiments.plan import open_world, party_specs
 from experiments.run import data_hash
-from parties.entry import Limits
 from parties.judging import judge, open_truth
 from parties.local import make_party
 from parties.settle import leftover
@@ -451,29 +450,6 @@ def test_tables_without_a_common_key_are_refused_naming_both_files(pair, tmp_pat
     theirs.assign(id=theirs["id"] + ".0").to_csv(folder / "a.csv", index=False)
     with pytest.raises(DataError, match=r"a\.csv, .*b\.csv: id: got 0 shared rows to train on"):
         run(folder, tmp_path / "run")
-
-
-def test_tables_too_long_for_one_private_message_are_refused_before_an_id_is_masked(pair, monkeypatch):
-    """An answer holds 32 bytes for each of 320 ids asked and 320 listed, a tag and a canary: 20,544 bytes."""
-    folder, _, _ = pair
-    asked = config(data=spec(folder), align={"name": "ecdh_psi"})
-    monkeypatch.setattr("experiments.plan.Limits", lambda: Limits(message_bytes=20_544))
-    open_world(asked)
-    monkeypatch.setattr("experiments.plan.Limits", lambda: Limits(message_bytes=20_543))
-    with pytest.raises(ConfigError, match="align: got ecdh_psi over 320 rows of the advertiser and 320 of a publisher"):
-        open_world(asked)
-    open_world(config(data=spec(folder), align={"name": "plain"}))
-
-
-def test_tables_that_may_share_too_many_rows_for_one_announcement_are_refused(pair, monkeypatch):
-    """A place and a pool of 8 bytes each for 320 rows."""
-    folder, _, _ = pair
-    asked = config(data=spec(folder), align={"name": "plain"})
-    monkeypatch.setattr("experiments.plan.Limits", lambda: Limits(message_bytes=5120))
-    open_world(asked)
-    monkeypatch.setattr("experiments.plan.Limits", lambda: Limits(message_bytes=5119))
-    with pytest.raises(ConfigError, match="align: got plain over 320 rows of the advertiser and 320 of a publisher"):
-        open_world(asked)
 
 
 def test_another_content_is_another_run_and_the_same_content_elsewhere_is_not(pair, tmp_path):
